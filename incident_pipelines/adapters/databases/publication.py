@@ -1,0 +1,212 @@
+"""What surrounds the publishing of a window: its owner, its inputs, and what is written down about it."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy.exc import DBAPIError
+
+from incident_pipelines.core.contracts.rules import RuleResult
+from incident_pipelines.core.errors import WindowOwned
+from incident_pipelines.core.publication import OffsetSpan, lock_key
+from incident_pipelines.core.windows import TimeWindow
+
+_QUERIES = Path(__file__).parent / "queries"
+_LOCK_NOT_AVAILABLE = "55P03"
+_UNIQUE_VIOLATION = "23505"
+_OVERTAKEN = {"40001", "40P01"}
+
+Mark = tuple[str, datetime]
+"""(dataset, start of the window) to make stale."""
+
+
+@dataclass(frozen=True)
+class WindowInputs:
+    """What a window is built from.
+
+    Args:
+        version: rises with every change to the log of the window and with every mark on it.
+        spans: by origin and partition.
+        dead_letters: number in the log of the window.
+        refused_version: version at which the window was refused, if that was the last decision.
+        has_quarantine: rows of the window are in quarantine.
+        others_have_quarantine: rows of other windows of the dataset are.
+    """
+
+    version: int
+    spans: tuple[OffsetSpan, ...]
+    dead_letters: int
+    refused_version: int | None
+    has_quarantine: bool
+    others_have_quarantine: bool
+
+
+@dataclass(frozen=True)
+class WindowCounts:
+    """Numbers that are kept of a window."""
+
+    rows: int
+    changed_rows: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    quarantined: int = 0
+
+
+def key_is_published_elsewhere(error: DBAPIError) -> bool:
+    """Whether a row could not be published because its key stands in another window."""
+    return getattr(error.orig, "sqlstate", None) == _UNIQUE_VIOLATION
+
+
+def was_overtaken(error: DBAPIError) -> bool:
+    """Whether another transaction came first and the same work has a chance when it is done again."""
+    return getattr(error.orig, "sqlstate", None) in _OVERTAKEN
+
+
+def query(name: str) -> TextClause:
+    """Return a statement from the folder of queries."""
+    return _read(name)
+
+
+@cache
+def _read(name: str) -> TextClause:
+    return text((_QUERIES / f"{name}.sql").read_text(encoding="utf-8"))
+
+
+def window_owner(connection: Connection, dataset: str, window: TimeWindow) -> str | None:
+    """Return the name under which the window's owner works, None if nobody owns it."""
+    return connection.execute(query("window_owner"), {"lock_key": lock_key(dataset, window)}).scalar()
+
+
+def take_window(
+    connection: Connection, warehouse: Engine, dataset: str, window: TimeWindow, owner: str, wait_seconds: float
+) -> None:
+    """Become the window's one owner until the transaction ends.
+
+    Args:
+        owner: shown to whoever wants the window meanwhile; the first 63 bytes count.
+        wait_seconds: how long to wait for another owner; 0 does not wait.
+
+    Raises:
+        WindowOwned: somebody else still has it; the message names the owner.
+    """
+    key = lock_key(dataset, window)
+    if connection.execute(query("take_window"), {"owner": owner, "lock_key": key}).one().taken:
+        return
+    holder = window_owner(connection, dataset, window)
+    if wait_seconds > 0:
+        connection.execute(
+            text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": f"{int(wait_seconds * 1000) or 1}ms"}
+        )
+        try:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock_key)"), {"lock_key": key})
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            with warehouse.connect() as other:
+                holder = window_owner(other, dataset, window) or holder
+        else:
+            connection.execute(text("SELECT set_config('lock_timeout', '0', true)"))
+            return
+    raise WindowOwned(
+        f"{dataset} {window.start.isoformat()} is being published by {holder or 'another session that has just ended'}"
+    )
+
+
+def read_inputs(connection: Connection, dataset: str, window: TimeWindow) -> WindowInputs:
+    """Return what the window is to be built from; to be read before the data, so that it never claims too much."""
+    values = {"dataset": dataset, "window_start": window.start, "window_end": window.end}
+    state = connection.execute(query("window_state"), values).one()
+    log = connection.execute(query("window_log"), values).all()
+    return WindowInputs(
+        version=state.marks + sum(part.version for part in log),
+        spans=tuple(OffsetSpan(p.origin_id, p.partition, p.first_position, p.last_position) for p in log),
+        dead_letters=sum(part.dead_letters for part in log),
+        refused_version=state.refused_version,
+        has_quarantine=state.has_quarantine,
+        others_have_quarantine=state.others_have_quarantine,
+    )
+
+
+def raise_marks(connection: Connection, marks: Iterable[Mark]) -> None:
+    """Make windows stale."""
+    ordered = sorted(set(marks))
+    if ordered:
+        connection.execute(
+            query("raise_marks"),
+            {"datasets": [dataset for dataset, _ in ordered], "window_starts": [start for _, start in ordered]},
+        )
+
+
+def waiting_for_rules(connection: Connection, dataset: str, rules: Sequence[str]) -> set[Mark]:
+    """Return the windows of a dataset that one of the rules kept rows, or all of it, out of."""
+    rows = connection.execute(query("waiting_for_rules"), {"dataset": dataset, "rules": list(rules)})
+    return {(row.dataset, row.window_start) for row in rows}
+
+
+def store_decision(
+    connection: Connection,
+    dataset: str,
+    window: TimeWindow,
+    inputs: WindowInputs,
+    counts: WindowCounts,
+    results: Sequence[RuleResult],
+    owner: str,
+    root_run_id: str | None,
+) -> None:
+    """Write down that a window was published, or refused by one of its rules: then with a fact if that is new."""
+    failed = [result.rule for result in results if result.refuses]
+    connection.execute(
+        query("store_window"),
+        {
+            "dataset": dataset,
+            "window_start": window.start,
+            "window_end": window.end,
+            "state": "refused" if failed else "published",
+            "version": inputs.version,
+            "rows": counts.rows,
+            "changed_rows": counts.changed_rows,
+            "duplicates": counts.duplicates,
+            "dead_letters": counts.dead_letters,
+            "quarantined": counts.quarantined,
+            "failed_rules": failed,
+            "owner": owner,
+            "root_run_id": root_run_id,
+            "rules": [result.rule for result in results],
+            "passed": [result.passed for result in results],
+            "looked_at": [result.rows for result in results],
+            "unexpected": [result.unexpected for result in results],
+            "max_shares": [result.max_share for result in results],
+            "severities": [result.severity for result in results],
+        },
+    )
+    if failed and inputs.refused_version != inputs.version:
+        detail: dict[str, Any] = {"version": inputs.version, "owner": owner, "failed_rules": failed_rules(results)}
+        connection.execute(
+            query("record_refusal"),
+            {
+                "dataset": dataset,
+                "window_start": window.start,
+                "window_end": window.end,
+                "detail": json.dumps(detail),
+            },
+        )
+
+
+def failed_rules(results: Sequence[RuleResult]) -> list[dict[str, Any]]:
+    """Return what refused a window, as it is written down and told."""
+    return [
+        {
+            "rule": result.rule,
+            "rows": result.rows,
+            "unexpected": result.unexpected,
+            "share": result.share,
+            "max_share": result.max_share,
+        }
+        for result in results
+        if result.refuses
+    ]

@@ -1,0 +1,1 @@
+SELECT updated_before FROM landing.watermarks WHERE contract = :dataset

@@ -1,0 +1,384 @@
+"""Contract → decoder: bytes of a message → its envelope, or the reason why it is a dead letter.
+
+Whatever passes here, PostgreSQL can cast: one bad message must not fail the hour it belongs to.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from operator import attrgetter
+from typing import Annotated, Any, Literal, NamedTuple, cast
+
+import msgspec
+
+from incident_pipelines.core.contracts.json_rules import Problem, find_problem
+from incident_pipelines.core.contracts.model import ChangeTopic, Column, EventContract, Landed, RowsContract
+
+POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+MAX_FUTURE_MICROSECONDS = 5 * 60 * 1_000_000
+"""A producer's clock may be this far ahead (SPEC §2)."""
+
+_MAX_INTEGER = 2**63 - 1
+_envelope = cast(Callable[..., Any], getattr(tuple, "__new__"))  # noqa: B009  half the time of Envelope(...), which goes through Python
+_HEX = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
+_UUID = b"00000000-0000-0000-0000-000000000000"
+_MAX_ZONE = timedelta(hours=16)  # PostgreSQL refuses displacements from here on
+_QUOTED = {"uuid", "text", "timestamp", "date"}
+_KNOWN_VALUES = 1_000
+_BACKSLASH = ord("\\")
+_QUOTE = b'"'
+
+
+class Envelope(NamedTuple):
+    """What the log keeps of a message beside its bytes.
+
+    Args:
+        event_time: microseconds since 2000-01-01 UTC (PostgreSQL's own count); of a dead letter its own time where
+            that can be read and is plausible, else when it was sent.
+        event_type: of a row: ``c``, ``u``, ``r`` or ``d``, or ``tombstone``.
+        reason: code of the first rule that failed; None for a good message.
+        reason_path: where in the message.
+    """
+
+    event_time: int
+    event_id: str | None
+    event_type: str | None
+    correlation_id: str | None
+    schema_version: str | None
+    reason: str | None = None
+    reason_path: str | None = None
+
+
+Decode = Callable[[bytes | None, int, int], Envelope]
+"""(value, now, sent) → envelope; both times in microseconds since 2000-01-01 UTC."""
+
+
+def microseconds(instant: datetime) -> int:
+    """Return microseconds since 2000-01-01 UTC of an aware instant."""
+    since = instant - POSTGRES_EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def decoder_for(contract: Landed, start: datetime) -> Decode:
+    """Return the decoder of a dataset.
+
+    Args:
+        contract: an event stream, or rows read from a table or arriving as Debezium changes.
+        start: first instant the catalog knows; what claims to be older is a dead letter.
+    """
+    match contract:
+        case EventContract():
+            return _event_decoder(contract, start)
+        case RowsContract(origin=ChangeTopic()):
+            return _ChangeDecoder(contract, start).decode
+        case RowsContract():
+            return _RowDecoder(contract, start).decode
+
+
+class _Fields:
+    """The contract's columns as a msgspec struct, and what msgspec's types cannot say.
+
+    Args:
+        partial: every field may be missing, as in the old row of a Debezium delete.
+    """
+
+    def __init__(self, contract: Landed, *, partial: bool = False) -> None:
+        self.struct = msgspec.defstruct(
+            contract.name, [_field(column, partial) for column in contract.columns], gc=False, kw_only=True
+        )
+        required = [column for column in contract.columns if column.required and not partial]
+        optional = [column for column in contract.columns if not column.required or partial]
+        self._required_quotes = sum(4 if column.type in _QUOTED else 2 for column in required)
+        self._optional = [(attrgetter(column.name), 4 if column.type in _QUOTED else 2) for column in optional]
+        uuids = [column.name for column in required if column.type == "uuid"]
+        self._required_uuids = _getter(uuids)
+        self._expected_uuids = _UUID * len(uuids)
+        self._optional_uuids = any(column.type == "uuid" for column in optional)
+        self._uuids = [column.name for column in contract.columns if column.type == "uuid"]
+        self._numerics = [
+            (column.name, attrgetter(column.name), column.scale, cast(set[float], set()))
+            for column in contract.columns
+            if column.type == "numeric"
+        ]
+        # The time that decides the window is read from the log and never cast again.
+        self._timestamps = [c.name for c in contract.columns if c.type == "timestamp" and c.name != contract.time_column]
+
+    def quotes(self, row: Any) -> int:
+        """Return how many quotation marks the message holds if it has each of its fields once and nothing else.
+
+        Only true of messages without escapes: two marks for each key and two more for each text.
+        """
+        marks = self._required_quotes
+        for get, quoted in self._optional:
+            value = get(row)
+            if value is not msgspec.UNSET:
+                marks += 2 if value is None else quoted
+        return marks
+
+    def problem(self, row: Any, path: str = "$") -> Problem | None:
+        """Return what is wrong with a decoded row, or None."""
+        if "".join(self._required_uuids(row)).encode().translate(_HEX) != self._expected_uuids or self._optional_uuids:
+            for name in self._uuids:
+                value = getattr(row, name)
+                if isinstance(value, str) and value.encode().translate(_HEX) != _UUID:
+                    return "not_a_uuid", f"{path}.{name}"
+        for name, get, scale, known in self._numerics:
+            value = get(row)
+            if value not in known and isinstance(value, float):
+                if round(value, scale) != value:
+                    return "too_many_decimals", f"{path}.{name}"
+                if len(known) < _KNOWN_VALUES:  # prices come again and again
+                    known.add(value)
+        for name in self._timestamps:
+            value = getattr(row, name)
+            if value and value.tzinfo is not UTC and abs(value.utcoffset()) >= _MAX_ZONE:
+                return "malformed_value", f"{path}.{name}"
+        return None
+
+
+def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    match names:
+        case []:
+            return lambda _: ()
+        case [name]:
+            return lambda row: (getattr(row, name),)
+        case _:
+            return attrgetter(*names)
+
+
+def _field(column: Column, partial: bool) -> tuple[str, Any] | tuple[str, Any, Any]:
+    field_type = _msgspec_type(column)
+    if column.required and not partial:
+        return column.name, field_type
+    return column.name, field_type | None | msgspec.UnsetType, msgspec.UNSET
+
+
+def _msgspec_type(column: Column) -> Any:
+    if column.allowed:
+        return Literal[column.allowed]
+    minimum = float(column.minimum) if column.minimum is not None else None
+    maximum = float(column.maximum) if column.maximum is not None else None
+    match column.type:
+        case "uuid":
+            return Annotated[str, msgspec.Meta(min_length=36, max_length=36)]
+        case "text":
+            return Annotated[str, msgspec.Meta(max_length=column.max_length)] if column.max_length else str
+        case "integer":
+            low = -_MAX_INTEGER - 1 if minimum is None else max(int(minimum), -_MAX_INTEGER - 1)
+            high = _MAX_INTEGER if maximum is None else min(int(maximum), _MAX_INTEGER)
+            return Annotated[int, msgspec.Meta(ge=low, le=high)]
+        case "numeric":
+            bound = float(10 ** (column.precision - column.scale)) - 10.0**-column.scale
+            low = -bound if minimum is None else max(minimum, -bound)
+            high = bound if maximum is None else min(maximum, bound)
+            return Annotated[float, msgspec.Meta(ge=low, le=high)]
+        case "boolean":
+            return bool
+        case "timestamp":
+            return Annotated[datetime, msgspec.Meta(tz=True)]
+        case "date":
+            return date
+
+
+def _event_decoder(contract: EventContract, start: datetime) -> Decode:
+    """Return the decoder of an event stream: a closure, for this is where landing spends its time."""
+    fields = _Fields(contract)
+    decode_struct: Callable[[bytes], Any] = msgspec.json.Decoder(fields.struct).decode
+    quotes, find_field_problem = fields.quotes, fields.problem
+    names = [contract.event_id, contract.event_type, contract.correlation_id, contract.schema_version]
+    # A part of the envelope that the contract leaves out is read as the id and thrown away: one call gets all.
+    envelope = attrgetter(contract.event_time, *(name or contract.event_id for name in names))
+    has_correlation, has_version = contract.correlation_id is not None, contract.schema_version is not None
+    current_version = contract.version
+    earliest = microseconds(start)
+
+    def dead(value: bytes, now: int, sent: int, problem: Problem) -> Envelope:
+        return _dead_letter(value, now, sent, problem, names, contract.event_time, earliest)
+
+    def decode(value: bytes | None, now: int, sent: int) -> Envelope:
+        if value is None:
+            return Envelope(sent, None, None, None, None, "empty_value", "$")
+        try:
+            event = decode_struct(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return dead(value, now, sent, find_problem(value) or explain(error))
+        if (_BACKSLASH in value or value.count(_QUOTE) != quotes(event)) and (problem := find_problem(value)):
+            return dead(value, now, sent, problem)
+        if problem := find_field_problem(event):
+            return dead(value, now, sent, problem)
+        created_at, event_id, event_type, correlation_id, version = envelope(event)
+        if not has_version:
+            version = None
+        elif version != current_version:
+            return dead(value, now, sent, ("unknown_version", f"$.{contract.schema_version}"))
+        if not has_correlation or correlation_id is msgspec.UNSET:
+            correlation_id = None
+        elif correlation_id is not None:
+            correlation_id = str(correlation_id)
+        event_time = microseconds(created_at)
+        if event_time > now + MAX_FUTURE_MICROSECONDS:
+            return dead(value, now, sent, ("time_in_future", f"$.{contract.event_time}"))
+        if event_time < earliest:
+            return dead(value, now, sent, ("time_before_start", f"$.{contract.event_time}"))
+        return _envelope(Envelope, (event_time, str(event_id), event_type, correlation_id, version, None, None))
+
+    return decode
+
+
+class _RowDecoder:
+    """Images of rows, as an extract writes them."""
+
+    def __init__(self, contract: RowsContract, start: datetime) -> None:
+        self._contract = contract
+        self._start = microseconds(start)
+        self._fields = _Fields(contract)
+        self._decode = msgspec.json.Decoder(self._fields.struct).decode
+
+    def decode(self, value: bytes | None, now: int, sent: int) -> Envelope:
+        if value is None:
+            return Envelope(sent, None, None, None, None, "empty_value", "$")
+        try:
+            row = self._decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return self._dead(value, now, sent, find_problem(value) or explain(error))
+        problem = find_problem(value) or self._fields.problem(row)
+        return self._dead(value, now, sent, problem) if problem else self._located(row, value, now, sent, "r")
+
+    def _located(self, row: Any, value: bytes, now: int, sent: int, op: str, path: str = "$") -> Envelope:
+        contract = self._contract
+        event_time = self._start
+        if contract.time_column:
+            created_at = getattr(row, contract.time_column)
+            if not isinstance(created_at, datetime):
+                return self._dead(value, now, sent, ("missing_field", f"{path}.{contract.time_column}"))
+            event_time = microseconds(created_at)
+            reason = None
+            if event_time > now + MAX_FUTURE_MICROSECONDS:
+                reason = "time_in_future"
+            elif event_time < self._start:
+                reason = "time_before_start"
+            if reason:
+                return self._dead(value, now, sent, (reason, f"{path}.{contract.time_column}"))
+        key = [getattr(row, name) for name in contract.primary_key]
+        for name, part in zip(contract.primary_key, key, strict=True):
+            if part is None or part is msgspec.UNSET:
+                return self._dead(value, now, sent, ("missing_field", f"{path}.{name}"))
+        correlation_id = getattr(row, contract.correlation_id) if contract.correlation_id else None
+        return Envelope(event_time, row_key(key), op, _text(correlation_id), contract.version)
+
+    def _dead(self, value: bytes, now: int, sent: int, problem: Problem) -> Envelope:
+        contract = self._contract
+        key = contract.primary_key[0] if len(contract.primary_key) == 1 else None
+        names = [key, None, contract.correlation_id, None]
+        return _dead_letter(value, now, sent, problem, names, contract.time_column, self._start)
+
+
+class _ChangeDecoder(_RowDecoder):
+    """Debezium change envelopes, with or without ``{"schema": …, "payload": …}`` around them.
+
+    A delete must hold the whole old row (``REPLICA IDENTITY FULL``): without its creation time nobody knows its hour.
+    """
+
+    def __init__(self, contract: RowsContract, start: datetime) -> None:
+        super().__init__(contract, start)
+        self._before_fields = _Fields(contract, partial=True)
+        change = msgspec.defstruct(
+            "Change",
+            [
+                ("op", Literal["c", "u", "r", "d"]),
+                ("after", self._fields.struct | None, None),
+                ("before", self._before_fields.struct | None, None),
+            ],
+        )
+        wrapped = msgspec.defstruct("Wrapped", [("payload", change | msgspec.UnsetType, msgspec.UNSET)])
+        self._change: Callable[[bytes], Any] = msgspec.json.Decoder(change).decode
+        self._wrapped: Callable[[bytes], Any] = msgspec.json.Decoder(wrapped).decode
+
+    def decode(self, value: bytes | None, now: int, sent: int) -> Envelope:
+        if value is None:  # follows a delete so that compaction may forget the key; says nothing new
+            return Envelope(sent, None, "tombstone", None, None)
+        if problem := find_problem(value):
+            return self._dead(value, now, sent, problem)
+        path = "$.payload"
+        try:
+            change = self._wrapped(value).payload
+            if change is msgspec.UNSET:
+                path = "$"
+                change = self._change(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return self._dead(value, now, sent, explain(error))
+        side, fields = ("before", self._before_fields) if change.op == "d" else ("after", self._fields)
+        row = getattr(change, side)
+        if row is None:
+            return self._dead(value, now, sent, ("missing_field", f"{path}.{side}"))
+        if problem := fields.problem(row, f"{path}.{side}"):
+            return self._dead(value, now, sent, problem)
+        return self._located(row, value, now, sent, change.op, f"{path}.{side}")
+
+
+def row_key(values: list[Any]) -> str:
+    """Return one text for the values of a primary key: the value itself, or a JSON list of several."""
+    texts = [str(value) for value in values]
+    return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None or value is msgspec.UNSET else str(value)
+
+
+_EXPLANATIONS = (
+    (re.compile(r"Object missing required field `([^`]*)`"), "missing_field"),
+    (re.compile(r"got `null`"), "null_field"),
+    (re.compile(r"Invalid enum value"), "not_allowed"),
+    (re.compile(r"of length"), "wrong_length"),
+    (re.compile(r"Expected `\w+` >= "), "below_minimum"),
+    (re.compile(r"Expected `\w+` <= "), "above_maximum"),
+    (re.compile(r"Number out of range"), "number_out_of_range"),
+    (re.compile(r"Invalid (RFC3339|enum|UUID)|timezone component"), "malformed_value"),
+    (re.compile(r"Expected `"), "wrong_type"),
+)
+_AT = re.compile(r" - at `([^`]*)`$")
+
+
+def explain(error: Exception) -> Problem:
+    """Return reason code and path of an error of msgspec; its message is never kept: it may hold the value."""
+    if isinstance(error, RecursionError):
+        return "too_deep", "$"
+    if isinstance(error, UnicodeDecodeError):
+        return "invalid_utf8", f"byte {error.start}"
+    message = str(error)
+    at = _AT.search(message)
+    path = at[1] if at else "$"
+    for pattern, reason in _EXPLANATIONS:
+        if found := pattern.search(message):
+            return reason, f"{path}.{found[1]}" if reason == "missing_field" else path
+    return "invalid_json", path
+
+
+def _dead_letter(
+    value: bytes, now: int, sent: int, problem: Problem, names: list[str | None], time_name: str | None, start: int
+) -> Envelope:
+    """Keep what can be read of a bad message, so that it can be found by its ids and counted in its hour."""
+    event_time = sent
+    parts: list[str | None] = [None] * 4
+    try:
+        parsed = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        parsed = None
+    if isinstance(parsed, dict):
+        parts = [_storable(parsed.get(name)) if name else None for name in names]  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        try:
+            claimed = microseconds(msgspec.convert(parsed.get(time_name), Annotated[datetime, msgspec.Meta(tz=True)]))  # pyright: ignore[reportUnknownMemberType]
+            if start <= claimed <= now + MAX_FUTURE_MICROSECONDS:
+                event_time = claimed
+        except msgspec.ValidationError:
+            pass
+    event_id, event_type, correlation_id, version = parts
+    return Envelope(max(event_time, start), event_id, event_type, correlation_id, version, problem[0], problem[1][:500])
+
+
+def _storable(part: object) -> str | None:
+    if not isinstance(part, str) or len(part) > 200 or "\x00" in part:
+        return None
+    return part if part.isascii() or not any("\ud800" <= c <= "\udfff" for c in part) else None

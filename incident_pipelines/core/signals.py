@@ -1,0 +1,168 @@
+"""Fact → signal: how grave it is, and one paragraph that a person understands at 3 a.m."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, cast
+
+Severity = Literal["info", "warning", "page", "critical"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What a stage wrote down in the transaction in which it happened.
+
+    Args:
+        detail: as its stage wrote it; empty where it was no object.
+        recorded_at: aware; when that transaction began.
+    """
+
+    fact_id: int
+    kind: str
+    dataset: str
+    window_start: datetime | None
+    window_end: datetime | None
+    detail: Mapping[str, Any]
+    recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class Grading:
+    """How grave a kind of fact is, and where that is said."""
+
+    severity: Severity
+    source: str
+
+
+GRADINGS: Mapping[str, Grading] = {
+    "offsets_aged_out": Grading("critical", "SPEC §6, consumer lag against retention: offset out of range"),
+    "topic_recreated": Grading(
+        "critical", "SPEC §6, consumer lag against retention: no stored offset is in range any more"
+    ),
+    "offset_beyond_end": Grading("critical", "SPEC §6, consumer lag against retention: offset out of range"),
+    "window_refused": Grading(
+        "page",
+        "SPEC §6, required fields, uniqueness, references: each pages before the share that refuses a window (§2: 1 %)",
+    ),
+}
+UNKNOWN_KIND = Grading("warning", "a kind that nobody graded must still be seen")
+
+
+def grade(kind: str) -> Grading:
+    """Return how grave a kind of fact is; a kind that is not known is a warning and never dropped."""
+    return GRADINGS.get(kind, UNKNOWN_KIND)
+
+
+def summarize(fact: Fact) -> str:
+    """Return what happened, where, the exact range, what the system did, and what to do next.
+
+    Never fails, whatever the detail holds: a fact that cannot be told well must still be told.
+    """
+    try:
+        return _SUMMARIES.get(fact.kind, _unknown)(fact)
+    except (ValueError, TypeError, OverflowError, RecursionError):  # a detail that cannot be put into words
+        return _unknown(fact)
+
+
+def _aged_out(fact: Fact) -> str:
+    topic, partition = _said(fact, "topic"), _said(fact, "partition")
+    return (
+        f"Data loss: {topic}[{partition}] had dropped offsets {_said(fact, 'from_offset')} up to, not with, "
+        f"{_said(fact, 'to_offset')} before they were landed in {fact.dataset}: at most "
+        f"{_said(fact, 'records_at_most')} records, since a range also counts what is no record. "
+        f"Landing wrote the range to landing.gaps and goes on from offset {_said(fact, 'to_offset')}; newer events are "
+        f"not affected. Next: see with `incident-pipelines landing status` whether another partition is about to follow; "
+        f"lengthen the topic's retention until the lag is gone; then bring the range back from another source that the "
+        f"contract of {fact.dataset} names."
+    )
+
+
+def _recreated(fact: Fact) -> str:
+    topic = _said(fact, "topic")
+    before = f" (id {fact.detail['known_topic_id']})" if "known_topic_id" in fact.detail else ""
+    return (
+        f"Topic {topic}{before} was deleted and made again (id {_said(fact, 'topic_id')}). Landing of {fact.dataset} "
+        f"has stopped at {_stored(fact)}: nothing of the new topic is in the log, and what the old one held from there "
+        f"on can no longer be read. Other topics go on. Next: find out who did it and why; then "
+        f"`incident-pipelines landing resume {topic} --from start` lands the new topic under a new origin; what the "
+        f"old one lost comes from another source that the contract of {fact.dataset} names."
+    )
+
+
+def _beyond_end(fact: Fact) -> str:
+    topic, partition = _said(fact, "topic"), _said(fact, "partition")
+    return (
+        f"{topic}[{partition}] ends at offset {_said(fact, 'log_end')}, but {fact.dataset} is landed up to "
+        f"{_said(fact, 'next')} already: the topic lost its end (an unclean restart of the broker, a restored disk) or "
+        f"the stored offset was changed. Landing of this partition has stopped; the others go on. Next: find out which; "
+        f"then `incident-pipelines landing resume {topic}:{partition} --from start` lands again what the partition holds "
+        f"(events that are known already count once), or `--from end` only what comes from now on."
+    )
+
+
+def _refused(fact: Fact) -> str:
+    return (
+        f"{fact.dataset}{_window(fact)} was not published: {_failed_rules(fact)}. What was published of it before stays "
+        f"as it was, so readers may see old numbers or none. Next: publication.checks counts every rule of the window, "
+        f"landing.dead_letters holds what landing refused; have it corrected at its source. The window is judged again "
+        f"by itself as soon as its input changes."
+    )
+
+
+def _unknown(fact: Fact) -> str:
+    return (
+        f"{fact.kind} was recorded for {fact.dataset}{_window(fact)}: a kind of fact this version cannot explain. "
+        f"Nothing was done about it. Next: read its detail, and run the version of incident-pipelines that wrote it."
+    )
+
+
+_SUMMARIES: Mapping[str, Callable[[Fact], str]] = {
+    "offsets_aged_out": _aged_out,
+    "topic_recreated": _recreated,
+    "offset_beyond_end": _beyond_end,
+    "window_refused": _refused,
+}
+
+
+def _said(fact: Fact, name: str) -> str:
+    value = fact.detail.get(name)
+    return f"(no {name} given)" if value is None else str(value)
+
+
+def _window(fact: Fact) -> str:
+    if fact.window_start is None:
+        return ""
+    end = "" if fact.window_end is None else f" to {fact.window_end.astimezone(UTC):%Y-%m-%d %H:%M}"
+    return f" {fact.window_start.astimezone(UTC):%Y-%m-%d %H:%M}{end} UTC"
+
+
+def _stored(fact: Fact) -> str:
+    offsets = fact.detail.get("stored_offsets")
+    if not isinstance(offsets, dict) or not offsets:
+        return "offsets that were not given"
+    named = cast(dict[str, Any], offsets)
+    return ", ".join(f"offset {named[number]} of partition {number}" for number in sorted(named, key=_numerically))
+
+
+def _numerically(number: str) -> tuple[int, str]:
+    return len(number), number
+
+
+def _failed_rules(fact: Fact) -> str:
+    rules = fact.detail.get("failed_rules")
+    texts = (
+        [_failed(cast(dict[str, Any], rule)) for rule in cast(list[Any], rules) if isinstance(rule, dict)]
+        if isinstance(rules, list)
+        else []
+    )
+    return "; ".join(texts) or "which rule it broke was not given"
+
+
+def _failed(rule: Mapping[str, Any]) -> str:
+    share, allowed = rule.get("share"), rule.get("max_share")
+    shares = (
+        f" ({share:.2%}, at most {allowed:.2%} may)"
+        if isinstance(share, float | int) and isinstance(allowed, float | int)
+        else ""
+    )
+    return f"{rule.get('unexpected', '?')} of {rule.get('rows', '?')} rows break {rule.get('rule', '?')}{shares}"

@@ -1,0 +1,29 @@
+-- How many of the registrations submitted on a day were activated soon.
+WITH submitted AS (
+    SELECT DISTINCT ON (s.correlation_id) s.correlation_id, s.platform, s.region, s.created_at AS submitted_at
+    FROM raw.registrations s
+    WHERE s.event_type = 'registration_submitted'
+      AND s.created_at >= :window_start AND s.created_at < :window_end
+      -- Submitted again later: the first time counts.
+      AND NOT EXISTS (
+          SELECT 1 FROM raw.registrations e
+          WHERE e.correlation_id = s.correlation_id AND e.event_type = 'registration_submitted'
+            AND e.created_at < :window_start
+      )
+    ORDER BY s.correlation_id, s.created_at, s.event_id
+), activated AS (
+    SELECT a.correlation_id, min(a.created_at) AS activated_at
+    FROM submitted s JOIN raw.registrations a ON a.correlation_id = s.correlation_id
+    WHERE a.event_type = 'account_activated'
+      AND a.created_at >= :window_start AND a.created_at < :reach_end
+    GROUP BY a.correlation_id
+)
+SELECT CAST(CAST(:window_start AS timestamptz) AT TIME ZONE 'UTC' AS date) AS day,
+       s.region,
+       s.platform,
+       count(*) AS registrations,
+       count(*) FILTER (WHERE a.activated_at < s.submitted_at + interval '1 hour') AS activated_within_1_hour,
+       count(*) FILTER (WHERE a.activated_at < s.submitted_at + interval '1 day') AS activated_within_1_day,
+       count(*) FILTER (WHERE a.activated_at < s.submitted_at + interval '7 days') AS activated_within_7_days
+FROM submitted s LEFT JOIN activated a USING (correlation_id)
+GROUP BY s.region, s.platform
