@@ -83,3 +83,58 @@ def order_event(**changes: Any) -> dict[str, Any]:
 def order_bytes(**changes: Any) -> bytes:
     """Return a good event of `orders` as JSON bytes, with changes."""
     return json.dumps(order_event(**changes), separators=(",", ":")).encode()
+
+CHANGES_YAML = """\
+apiVersion: v3.1.0
+kind: DataContract
+id: customers
+name: customers
+version: 1.0.0
+status: active
+team: {name: shop team}
+customProperties:
+- {property: dataset, value: rows}
+- {property: topic, value: shop.public.customers}
+- {property: format, value: debezium}
+- {property: primaryKey, value: [customer_id]}
+- {property: createdAt, value: created_at}
+schema:
+- name: customers
+  logicalType: object
+  properties:
+  - {name: customer_id, logicalType: integer, required: true, primaryKey: true}
+  - {name: name, logicalType: string}
+  - {name: created_at, logicalType: timestamp, required: true}
+"""
+"""Rows of a table that arrive as Debezium changes."""
+
+EVERY_TYPE_YAML = """\
+apiVersion: v3.1.0
+kind: DataContract
+id: readings
+name: readings
+version: 1.0.0
+status: active
+team: {name: lab}
+customProperties:
+- {property: dataset, value: events}
+- {property: topic, value: readings}
+- {property: eventId, value: id}
+- {property: eventType, value: kind}
+- {property: eventTime, value: at}
+- {property: maxQuarantineShare, value: 1.0}
+schema:
+- name: readings
+  logicalType: object
+  properties:
+  - {name: id, logicalType: string, physicalType: uuid, required: true, primaryKey: true}
+  - {name: kind, logicalType: string, required: true}
+  - {name: at, logicalType: timestamp, required: true}
+  - {name: count, logicalType: integer}
+  - {name: ratio, logicalType: number, physicalType: "numeric(9,4)"}
+  - {name: other, logicalType: string, physicalType: uuid}
+  - {name: ok, logicalType: boolean}
+  - {name: seen_at, logicalType: timestamp}
+  - {name: day, logicalType: date}
+"""
+"""An event stream with a column of each type."""

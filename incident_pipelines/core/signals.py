@@ -71,7 +71,7 @@ def _aged_out(fact: Fact) -> str:
         f"{_said(fact, 'to_offset')} before they were landed in {fact.dataset}: at most "
         f"{_said(fact, 'records_at_most')} records, since a range also counts what is no record. "
         f"Landing wrote the range to landing.gaps and goes on from offset {_said(fact, 'to_offset')}; newer events are "
-        f"not affected. Next: see with `incident-pipelines landing status` whether another partition is about to follow; "
+        f"not affected. Next: see with `incident-pipelines landing status` whether another partition is next; "
         f"lengthen the topic's retention until the lag is gone; then bring the range back from another source that the "
         f"contract of {fact.dataset} names."
     )
@@ -94,15 +94,15 @@ def _beyond_end(fact: Fact) -> str:
     return (
         f"{topic}[{partition}] ends at offset {_said(fact, 'log_end')}, but {fact.dataset} is landed up to "
         f"{_said(fact, 'next')} already: the topic lost its end (an unclean restart of the broker, a restored disk) or "
-        f"the stored offset was changed. Landing of this partition has stopped; the others go on. Next: find out which; "
-        f"then `incident-pipelines landing resume {topic}:{partition} --from start` lands again what the partition holds "
+        f"the stored offset was changed. Landing of this partition has stopped; the others go on. Next: find out "
+        f"which; then `incident-pipelines landing resume {topic}:{partition} --from start` lands again what it holds "
         f"(events that are known already count once), or `--from end` only what comes from now on."
     )
 
 
 def _refused(fact: Fact) -> str:
     return (
-        f"{fact.dataset}{_window(fact)} was not published: {_failed_rules(fact)}. What was published of it before stays "
+        f"{fact.dataset}{_window(fact)} was not published: {_failed_rules(fact)}. What was published before stays "
         f"as it was, so readers may see old numbers or none. Next: publication.checks counts every rule of the window, "
         f"landing.dead_letters holds what landing refused; have it corrected at its source. The window is judged again "
         f"by itself as soon as its input changes."
