@@ -31,13 +31,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def main() -> None:
     """Run the command line; an error that a person can act on is one line and exit code 2."""
+    _add_stack_commands()
     for command in entry_points(group="incident_pipelines.commands"):
-        command.load()(app)
+        app.command(command.name)(command.load())
     try:
         app()
     except IncidentPipelinesError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def _add_stack_commands() -> None:
+    try:
+        from incident_pipelines.stack.commands import down, status, up
+    except ImportError:  # installed without the extra `stack`
+        return
+    for command in (up, down, status):
+        app.command()(command)
 
 
 @landing.command("run")
@@ -94,6 +104,31 @@ def monitor_run() -> None:
 
     log_json()
     Monitor(addresses("WAREHOUSE_URL", "CONTROL_DATABASE_URL")).run(_stopped_by_signal())
+
+
+@app.command("trace")
+def trace_case(
+    correlation_id: Annotated[str, typer.Argument(metavar="CORRELATION_ID", help="What ties one case together.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one business case from its source to the marts; exit 1: not found, 2: not everything could be looked at."""
+    from incident_pipelines.adapters.catalog_files import load_catalog
+    from incident_pipelines.core.masking import printable
+    from incident_pipelines.stages.trace import trace
+    from incident_pipelines.trace_table import print_trace
+
+    variables = addresses("WAREHOUSE_URL")
+    found = trace(load_catalog(variables), variables, correlation_id)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), default=str, indent=2))
+    elif found.found or found.unavailable:
+        print_trace(found, Console())
+    if found.unavailable:
+        raise typer.Exit(2)
+    if not found.found:
+        told = "".join(f"; {note}" for note in found.notes)
+        typer.echo(f"error: no trace of correlation id {printable(correlation_id)!r} anywhere{told}", err=True)
+        raise typer.Exit(1)
 
 
 def addresses(*names: str) -> dict[str, str]:
