@@ -1,4 +1,7 @@
-"""The command line: parses, calls, prints. What a command does is in `stages`, so heavy imports stay inside commands."""
+"""The command line: parses, calls, prints.
+
+What a command does is in `stages`, imported when it runs: `--help` must not wait for all of them.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Places where a test may kill the process: INCIDENT_PIPELINES_FAILPOINTS="land.before_commit=3,…" kills at the third pass."""
+"""Places where a test may kill the process.
+
+INCIDENT_PIPELINES_FAILPOINTS="land.before_commit=3" kills it at the third pass; several are separated by commas.
+"""
 
 import os
 import signal

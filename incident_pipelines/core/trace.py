@@ -61,7 +61,9 @@ class Trace:
 def trace_of(case: Case, catalog: Catalog) -> Trace:
     """Return what a case's way looks like."""
     reader = _CaseReader(case, catalog)
-    sightings = sorted(reader.sightings(), key=lambda s: (STAGES.index(s.stage), s.at or datetime.max.replace(tzinfo=UTC)))
+    sightings = sorted(
+        reader.sightings(), key=lambda s: (STAGES.index(s.stage), s.at or datetime.max.replace(tzinfo=UTC))
+    )
     problems = list(dict.fromkeys(s.problem for s in sightings if s.problem))
     problems += reader.missing_mart_rows()
     where = " -> ".join(_way(case, sightings))
@@ -106,7 +108,7 @@ class _CaseReader:
         self._warehouse_answers = "warehouse" not in case.unavailable
 
     def sightings(self) -> list[Sighting]:
-        log = list(self._case.log_rows.values())
+        log = sorted(self._case.log_rows.values(), key=lambda row: (row.event_time, row.place))
         return [
             *(self._source(row) for row in self._case.source_rows),
             *(self._record(row, self._case.records.get(row.place)) for row in log if row.topic),
@@ -139,7 +141,11 @@ class _CaseReader:
 
     def _source(self, row: SourceRow) -> Sighting:
         contract = self._catalog.landed[row.contract]
-        landed = [found for found in self._case.log_rows.values() if found.contract == row.contract and found.event_id == row.key]
+        landed = [
+            found
+            for found in self._case.log_rows.values()
+            if found.contract == row.contract and found.event_id == row.key
+        ]
         status, problem = "landed as it is now", None
         if not self._warehouse_answers:
             status = "current row"
@@ -246,7 +252,8 @@ class _CaseReader:
             )
 
     def _raw(self) -> Iterable[Sighting]:
-        for row in self._case.raw_rows:
+        happened = {place: row.event_time for place, row in self._case.log_rows.items()}
+        for row in sorted(self._case.raw_rows, key=lambda row: happened.get(row.place or _NOWHERE, row.window_start)):
             contract = self._catalog.landed[row.dataset]
             window = self._case.windows.get((row.dataset, row.window_start), Window())
             logged = self._case.log_rows.get(row.place) if row.place else None
@@ -295,12 +302,17 @@ _RECORD_STATES = {
 }
 
 
+_NOWHERE = ("", -1, -1, -1)
+
+
 def _not_there(window: Window, otherwise: str) -> str:
     match window:
         case Window(state=None):
             return "the window is not published yet"
         case Window(state="refused", failed_rules=rules):
-            return f"the window was refused by {', '.join(rules)}" + (" and is to be judged again" if window.stale else "")
+            return f"the window was refused by {', '.join(rules)}" + (
+                " and is to be judged again" if window.stale else ""
+            )
         case Window(stale=True):
             return "the window waits to be published again"
         case _:
@@ -337,7 +349,8 @@ def _stamp(image: object, name: str) -> datetime | None:
 
 
 def _seconds(since: datetime, until: datetime) -> float:
-    return (until - since).total_seconds()
+    seconds = (until - since).total_seconds()
+    return 0.0 if abs(seconds) < 0.001 else seconds  # Kafka keeps milliseconds
 
 
 def _bound(since: datetime | None, until: datetime | None) -> float | None:

@@ -89,7 +89,8 @@ class WindowSql:
 
     def mark_quarantined_elsewhere(self) -> str:
         """Return the statement that marks staged events of which another window holds a copy in quarantine."""
-        return f"UPDATE staged s SET staged_conflicting = true {self._quarantined_elsewhere('FROM')} AND NOT s.staged_conflicting"
+        elsewhere = self._quarantined_elsewhere("FROM")
+        return f"UPDATE staged s SET staged_conflicting = true {elsewhere} AND NOT s.staged_conflicting"
 
     def unaware_of_conflict(self) -> Statement:
         """Return the query for the windows that hold such a copy for other reasons only."""
@@ -223,7 +224,10 @@ class WindowSql:
             f"d.{quoted(correlation)}" if correlation else "NULL",
             f"d.{quoted(event_type)}" if event_type else "NULL",
         )
-        old = ("d.staged_before_correlation" if correlation else "NULL", "d.staged_before_type" if event_type else "NULL")
+        old = (
+            "d.staged_before_correlation" if correlation else "NULL",
+            "d.staged_before_type" if event_type else "NULL",
+        )
         returning = f", {old[0]}::text AS c0, {new[0]}::text AS c1, {old[1]}::text AS t0, {new[1]}::text AS t1"
         return (
             f"WITH merged AS ({merge}{returning}), kept AS (INSERT INTO changed SELECT c0, c1, t0, t1 FROM merged) "

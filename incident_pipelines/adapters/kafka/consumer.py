@@ -67,7 +67,9 @@ def offset_bounds(consumer: Consumer, topic: str, partition: int, timeout_second
         SourceUnavailable: no answer in time.
     """
     try:
-        start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_seconds, cached=False)
+        start, end = consumer.get_watermark_offsets(
+            TopicPartition(topic, partition), timeout=timeout_seconds, cached=False
+        )
     except KafkaException as error:
         raise SourceUnavailable(f"Kafka does not tell the offsets of {topic}[{partition}]: {error}") from error
     return OffsetBounds(start, end)
@@ -77,7 +79,9 @@ class TopicIds:
     """Asks the broker for topic ids: the same name with another id is another topic."""
 
     def __init__(self, bootstrap_servers: str, timeout_seconds: float = 10) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": "incident-pipelines-topic-ids"})
+        self._admin = AdminClient(
+            {"bootstrap.servers": bootstrap_servers, "client.id": "incident-pipelines-topic-ids", "log_level": 0}
+        )
         self._timeout_seconds = timeout_seconds
 
     def __call__(self, topics: Iterable[str]) -> dict[str, str]:

@@ -85,13 +85,16 @@ class PostgresLandingLog:
                 ).fetchone()
                 origin_id = self._open_origin(contract, topic, topic_id)
                 self._connection.execute(
-                    "INSERT INTO landing.offsets (topic, partition, contract, origin_id, next) VALUES (%s, %s, %s, %s, %s)",
+                    "INSERT INTO landing.offsets (topic, partition, contract, origin_id, next) "
+                    "VALUES (%s, %s, %s, %s, %s)",
                     (topic, partition, contract, origin_id, first_offset),
                 )
                 if recreated:
                     self._stop(contract, topic, None, "topic_recreated", {"topic_id": topic_id})
             elif stored[4] != topic_id and stored[2] == "active":
-                self._stop(contract, topic, None, "topic_recreated", {"topic_id": topic_id, "known_topic_id": stored[4]})
+                self._stop(
+                    contract, topic, None, "topic_recreated", {"topic_id": topic_id, "known_topic_id": stored[4]}
+                )
             row = self._connection.execute(
                 "UPDATE landing.offsets o SET epoch = epoch + 1, owner = %s, updated_at = now() FROM landing.origins g "
                 "WHERE o.topic = %s AND o.partition = %s AND g.origin_id = o.origin_id "
@@ -143,14 +146,24 @@ class PostgresLandingLog:
             self._fence(claim)
             last = self._connection.execute(
                 sql.SQL(
-                    "SELECT kafka_timestamp FROM {} WHERE origin_id = %s AND partition = %s ORDER BY position DESC LIMIT 1"
+                    "SELECT kafka_timestamp FROM {} WHERE origin_id = %s AND partition = %s "
+                    "ORDER BY position DESC LIMIT 1"
                 ).format(sql.Identifier("landing", claim.contract)),
                 (claim.origin_id, claim.partition),
             ).fetchone()
             self._connection.execute(
-                "INSERT INTO landing.gaps (contract, topic, partition, origin_id, from_offset, to_offset, last_landed_at) "
+                "INSERT INTO landing.gaps "
+                "(contract, topic, partition, origin_id, from_offset, to_offset, last_landed_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                (claim.contract, claim.topic, claim.partition, claim.origin_id, claim.next, log_start, last and last[0]),
+                (
+                    claim.contract,
+                    claim.topic,
+                    claim.partition,
+                    claim.origin_id,
+                    claim.next,
+                    log_start,
+                    last and last[0],
+                ),
             )
             self._fact(
                 "offsets_aged_out",
@@ -244,10 +257,13 @@ class PostgresLandingLog:
         if held is None:
             raise Fenced(f"{claim.topic}[{claim.partition}] was taken over: epoch {claim.epoch} is not the latest")
 
-    def _stop(self, contract: str, topic: str, partition: int | None, reason: StopReason, detail: dict[str, Any]) -> None:
+    def _stop(
+        self, contract: str, topic: str, partition: int | None, reason: StopReason, detail: dict[str, Any]
+    ) -> None:
         stopped = self._connection.execute(
             "UPDATE landing.offsets SET state = 'stopped', stopped_reason = %s, epoch = epoch + 1, updated_at = now() "
-            "WHERE topic = %s AND (%s::integer IS NULL OR partition = %s) AND state = 'active' RETURNING partition, next",
+            "WHERE topic = %s AND (%s::integer IS NULL OR partition = %s) AND state = 'active' "
+            "RETURNING partition, next",
             (reason, topic, partition, partition),
         ).fetchall()
         if stopped:

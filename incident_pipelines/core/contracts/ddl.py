@@ -62,11 +62,13 @@ def published_ddl(contract: Contract) -> list[str]:
     schema = "marts" if isinstance(contract, MartContract) else "raw"
     table = quoted(schema, contract.name)
     columns = [
-        f"{quoted(column.name)} {column.sql_type}{' NOT NULL' if column.required else ''}" for column in contract.columns
+        f"{quoted(column.name)} {column.sql_type}{' NOT NULL' if column.required else ''}"
+        for column in contract.columns
     ]
     if schema == "raw":
         columns += [
-            f"{name} {sql_type} NOT NULL" for name, sql_type in zip(PROVENANCE, ("integer", "integer", "bigint"), strict=True)
+            f"{name} {sql_type} NOT NULL"
+            for name, sql_type in zip(PROVENANCE, ("integer", "integer", "bigint"), strict=True)
         ]
     key = ", ".join(quoted(name) for name in contract.primary_key)
     statements = [f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(columns)}, PRIMARY KEY ({key}))"]
@@ -74,9 +76,8 @@ def published_ddl(contract: Contract) -> list[str]:
     if isinstance(contract, EventContract | RowsContract):
         indexed += [column.name for column in contract.columns if column.unique]
     for name in dict.fromkeys(name for name in indexed if name and (name,) != contract.primary_key):
-        statements.append(
-            f"CREATE INDEX IF NOT EXISTS {quoted(_index(f'{schema}_{contract.name}', name))} ON {table} ({quoted(name)})"
-        )
+        index = quoted(_index(f"{schema}_{contract.name}", name))
+        statements.append(f"CREATE INDEX IF NOT EXISTS {index} ON {table} ({quoted(name)})")
     return statements
 
 

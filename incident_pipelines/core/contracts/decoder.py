@@ -102,7 +102,9 @@ class _Fields:
             if column.type == "numeric"
         ]
         # The time that decides the window is read from the log and never cast again.
-        self._timestamps = [c.name for c in contract.columns if c.type == "timestamp" and c.name != contract.time_column]
+        self._timestamps = [
+            c.name for c in contract.columns if c.type == "timestamp" and c.name != contract.time_column
+        ]
 
     def quotes(self, row: Any) -> int:
         """Return how many quotation marks the message holds if it has each of its fields once and nothing else.

@@ -193,7 +193,9 @@ class _ContractReader:
         if column_type == "numeric":
             matched = _NUMERIC.fullmatch(spec.physicalType or "")
             if not matched:
-                raise self._document.error((*path, "physicalType"), "a number needs physicalType numeric(PRECISION,SCALE)")
+                raise self._document.error(
+                    (*path, "physicalType"), "a number needs physicalType numeric(PRECISION,SCALE)"
+                )
             precision, scale = int(matched[1]), int(matched[2])
             if not 0 <= scale <= precision <= 38 or precision == 0:
                 raise self._document.error((*path, "physicalType"), "precision must be 1 to 38 and scale at most that")
