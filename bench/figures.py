@@ -13,7 +13,9 @@ class Figures:
     """
 
     def __init__(self, name: str) -> None:
-        print(f"== {name}: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
+        print(
+            f"== {name}: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True
+        )
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -21,7 +23,14 @@ class Figures:
 
     def row(self, title: str, **values: float | str) -> None:
         """Print one measurement; numbers from 100 on without decimals."""
-        shown = (f"{k}={v:,.0f}" if isinstance(v, float) and abs(v) >= 100 else f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items())
+        shown = (
+            f"{k}={v:,.0f}"
+            if isinstance(v, float) and abs(v) >= 100
+            else f"{k}={v:.3g}"
+            if isinstance(v, float)
+            else f"{k}={v}"
+            for k, v in values.items()
+        )
         print(f"   {title:<28} {'  '.join(shown)}", flush=True)
 
     def ratio(self, title: str, ratios: list[float], at_least: float | None = None) -> None:

@@ -46,7 +46,9 @@ def main() -> None:
         stack.start_infrastructure(print)
         try:
             values = list(_events(options.events))
-            figures.say(f"{options.events:,} events of {sum(map(len, values)) // len(values)} bytes, {PARTITIONS} partitions")
+            figures.say(
+                f"{options.events:,} events of {sum(map(len, values)) // len(values)} bytes, {PARTITIONS} partitions"
+            )
             _fill(stack.bootstrap_servers, values)
             environment = {**stack.environment("owner"), "INCIDENT_PIPELINES_START": "2026-01-01"}
             prepare_warehouse(environment["WAREHOUSE_URL"], load_catalog(environment))
@@ -60,7 +62,14 @@ def main() -> None:
                     _empty(environment, indexed)
                     ours, megabytes = _land(environment, Path(folder), options.events, members=1)
                     ratios.append(ours / reference)
-                    figures.row(title, round=round_number + 1, landed_per_s=ours, copy_per_s=reference, ratio=ratios[-1], lander_mb=megabytes[0])
+                    figures.row(
+                        title,
+                        round=round_number + 1,
+                        landed_per_s=ours,
+                        copy_per_s=reference,
+                        ratio=ratios[-1],
+                        lander_mb=megabytes[0],
+                    )
                 figures.ratio(f"landing / COPY, {title}", ratios, at_least=0.6 if indexed else None)
             _empty(environment, True)
             ours, megabytes = _land(environment, Path(folder), options.events, members=2)
@@ -100,7 +109,9 @@ def _fill(bootstrap_servers: str, values: list[bytes]) -> None:
     admin.create_topics([NewTopic(CONTRACT, PARTITIONS, 1, config={"retention.ms": "-1"})])[CONTRACT].result(30)
     for other in ("payments", "page_views"):
         admin.create_topics([NewTopic(other, PARTITIONS, 1)])[other].result(30)
-    producer = Producer({"bootstrap.servers": bootstrap_servers, "queue.buffering.max.messages": 200_000, "linger.ms": 20})
+    producer = Producer(
+        {"bootstrap.servers": bootstrap_servers, "queue.buffering.max.messages": 200_000, "linger.ms": 20}
+    )
     for number, value in enumerate(values):
         while True:
             try:
@@ -174,7 +185,17 @@ def _landers(environment: Mapping[str, str], folder: Path, members: int) -> Iter
     with (folder / "lander.log").open("ab") as log:
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "incident_pipelines.cli", "landing", "run", "--member", str(n), "--group", group],
+                [
+                    sys.executable,
+                    "-m",
+                    "incident_pipelines.cli",
+                    "landing",
+                    "run",
+                    "--member",
+                    str(n),
+                    "--group",
+                    group,
+                ],
                 env={**os.environ, **environment},
                 stderr=log,
             )
@@ -199,7 +220,8 @@ def _peak_megabytes(pid: int) -> float:
 def _shares(environment: Mapping[str, str]) -> str:
     with psycopg.connect(driver_url(environment["WAREHOUSE_URL"])) as connection:
         rows = connection.execute(
-            "SELECT owner, count(*), sum(next) FROM landing.offsets WHERE topic = %s GROUP BY owner ORDER BY owner", (CONTRACT,)
+            "SELECT owner, count(*), sum(next) FROM landing.offsets WHERE topic = %s GROUP BY owner ORDER BY owner",
+            (CONTRACT,),
         ).fetchall()
     return "; ".join(f"{owner}: {count} partitions, {landed:,} events" for owner, count, landed in rows)
 

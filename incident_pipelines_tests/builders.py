@@ -40,7 +40,11 @@ schema:
   - {{name: event_type, logicalType: string, required: true, enum: [{{value: ordered}}, {{value: paid}}]}}
   - {{name: version, logicalType: string, required: true}}
   - {{name: order_id, logicalType: string, required: true, logicalTypeOptions: {{maxLength: 60}}}}
-  - {{name: amount, logicalType: number, physicalType: "numeric(12,2)", required: true, logicalTypeOptions: {{minimum: 0}}}}
+  - name: amount
+    logicalType: number
+    physicalType: "numeric(12,2)"
+    required: true
+    logicalTypeOptions: {{minimum: 0}}
   - {{name: note, logicalType: string}}
   - {{name: occurred_at, logicalType: timestamp, required: true}}
 """
@@ -52,7 +56,10 @@ def write_catalog(folder: Path, contracts: dict[str, str], catalog: str = CATALO
     Args:
         contracts: YAML by file name under contracts/ or, with a slash, under the catalog's folder.
     """
-    files = {"catalog.yaml": catalog, **{name if "/" in name else f"contracts/{name}": y for name, y in contracts.items()}}
+    files = {
+        "catalog.yaml": catalog,
+        **{name if "/" in name else f"contracts/{name}": y for name, y in contracts.items()},
+    }
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +90,7 @@ def order_event(**changes: Any) -> dict[str, Any]:
 def order_bytes(**changes: Any) -> bytes:
     """Return a good event of `orders` as JSON bytes, with changes."""
     return json.dumps(order_event(**changes), separators=(",", ":")).encode()
+
 
 CHANGES_YAML = """\
 apiVersion: v3.1.0

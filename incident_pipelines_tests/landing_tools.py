@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 from confluent_kafka import Message, Producer
+from psycopg import sql
 
 from incident_pipelines.adapters.databases.postgres import driver_url
 from incident_pipelines.adapters.failpoints import ENVIRONMENT_VARIABLE
@@ -35,7 +36,17 @@ class LanderProcess:
         self, variables: Mapping[str, str], log: Path, member: str = "0", group: str = "g", failpoints: str = ""
     ) -> None:
         environment = {**os.environ, **variables, ENVIRONMENT_VARIABLE: failpoints}
-        command = [sys.executable, "-m", "incident_pipelines.cli", "landing", "run", "--member", member, "--group", group]
+        command = [
+            sys.executable,
+            "-m",
+            "incident_pipelines.cli",
+            "landing",
+            "run",
+            "--member",
+            member,
+            "--group",
+            group,
+        ]
         self._log = log.open("ab")
         self.process = subprocess.Popen(command, env=environment, stderr=self._log, stdout=self._log)
 
@@ -108,9 +119,10 @@ class RememberingProducer:
             offsets[number, offset] = message.value()
 
         self._producer.begin_transaction()
-        where = {} if partition is None else {"partition": partition}
         for value in values:
-            self._producer.produce(self.topic, value=value, on_delivery=delivered, **where)
+            # -1 leaves the choice to the partitioner.
+            number = -1 if partition is None else partition
+            self._producer.produce(self.topic, value=value, partition=number, on_delivery=delivered)
         self._producer.flush(30)
         if abort:
             self._producer.abort_transaction(30)
@@ -124,13 +136,15 @@ def landed_rows(warehouse_url: str, contract: str) -> list[tuple[Any, ...]]:
     """Return (partition, position, value, reason, reason_path) of every row of a log that came from a topic."""
     with psycopg.connect(driver_url(warehouse_url)) as connection:
         return connection.execute(
-            f"SELECT partition, position, value, reason, reason_path FROM landing.{contract} l "  # pyright: ignore[reportArgumentType]
-            "JOIN landing.origins USING (origin_id) WHERE kind = 'topic' ORDER BY 1, 2"
+            sql.SQL(
+                "SELECT partition, position, value, reason, reason_path FROM {} l "
+                "JOIN landing.origins USING (origin_id) WHERE kind = 'topic' ORDER BY 1, 2"
+            ).format(sql.Identifier("landing", contract))
         ).fetchall()
 
 
 def query(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
     """Run one statement and return its rows."""
     with psycopg.connect(driver_url(url)) as connection:
-        cursor = connection.execute(statement, values)  # pyright: ignore[reportArgumentType]
+        cursor = connection.execute(statement.encode(), values)
         return cursor.fetchall() if cursor.description else []

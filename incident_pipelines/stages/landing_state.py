@@ -76,9 +76,7 @@ def landing_status(environment: Mapping[str, str]) -> list[PartitionStatus]:
                     bounds = offset_bounds(consumer, row["topic"], row["partition"], timeout_seconds=3)
                 except IncidentPipelinesError as error:
                     answering = "UNKNOWN" in str(error).upper()  # a deleted topic says nothing about the broker
-            statuses.append(
-                PartitionStatus(**row, log_start=bounds and bounds.start, log_end=bounds and bounds.end)
-            )
+            statuses.append(PartitionStatus(**row, log_start=bounds and bounds.start, log_end=bounds and bounds.end))
     return statuses
 
 

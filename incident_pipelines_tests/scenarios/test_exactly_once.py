@@ -16,8 +16,8 @@ from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import (
     LanderProcess,
     RememberingProducer,
-    lander,
     landed_rows,
+    lander,
     query,
     wait_for,
 )

@@ -65,7 +65,9 @@ READINGS = st.sampled_from(sorted(ODD)).flatmap(
 
 
 @given(readings=st.lists(READINGS, min_size=1, max_size=60))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_what_the_decoder_accepts_can_be_published(
     readings: list[dict[str, Any]], databases: Databases, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

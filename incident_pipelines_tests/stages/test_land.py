@@ -8,13 +8,14 @@ from pathlib import Path
 import psycopg
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from incident_pipelines.stages.landing_state import LandingCommandRefused, landing_status, resume_landing
 from incident_pipelines.stages.prepare import prepare_warehouse
 from incident_pipelines_tests.builders import order_bytes, orders_catalog
 from incident_pipelines_tests.conftest import Databases
-from incident_pipelines_tests.landing_tools import lander, landed_rows, query, wait_for
+from incident_pipelines_tests.landing_tools import landed_rows, lander, query, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -114,7 +115,10 @@ def test_bad_messages_are_dead_letters_and_their_neighbours_land(setting: Settin
     values = [value for pair in zip(good, (bad for bad, *_ in BAD.values()), strict=True) for value in pair]
     with lander(setting.variables, setting.log, group=setting.topic):
         setting.send(*values)
-        wait_for(lambda: setting.caught_up() and len(landed_rows(setting.warehouse_url, "orders")) == len(values), "all landed")
+        wait_for(
+            lambda: setting.caught_up() and len(landed_rows(setting.warehouse_url, "orders")) == len(values),
+            "all landed",
+        )
     landed = landed_rows(setting.warehouse_url, "orders")
     assert [value for _, _, value, *_ in landed] == values
     assert [reason for *_, reason, _ in landed[::2]] == [None] * len(good)

@@ -1,5 +1,5 @@
 -- Seconds from submit to activation of the registrations submitted on a day.
-WITH submitted AS (
+WITH submitted AS MATERIALIZED (
     SELECT DISTINCT ON (s.correlation_id) s.correlation_id, s.platform, s.region, s.created_at AS submitted_at
     FROM raw.registrations s
     WHERE s.event_type = 'registration_submitted'
@@ -12,11 +12,17 @@ WITH submitted AS (
       )
     ORDER BY s.correlation_id, s.created_at, s.event_id
 ), activated AS (
-    SELECT s.platform, s.region, CAST(extract(epoch FROM min(a.created_at) - s.submitted_at) AS double precision) AS seconds
-    FROM submitted s JOIN raw.registrations a ON a.correlation_id = s.correlation_id
-    WHERE a.event_type = 'account_activated'
-      AND a.created_at >= :window_start AND a.created_at < :reach_end
-    GROUP BY s.correlation_id, s.platform, s.region, s.submitted_at
+    SELECT s.platform,
+           s.region,
+           CAST(extract(epoch FROM a.activated_at - s.submitted_at) AS double precision) AS seconds
+    FROM submitted s
+    CROSS JOIN LATERAL (
+        SELECT min(e.created_at) AS activated_at
+        FROM raw.registrations e
+        WHERE e.correlation_id = s.correlation_id AND e.event_type = 'account_activated'
+          AND e.created_at >= :window_start AND e.created_at < :reach_end
+    ) a
+    WHERE a.activated_at IS NOT NULL
 )
 SELECT CAST(CAST(:window_start AS timestamptz) AT TIME ZONE 'UTC' AS date) AS day,
        platform,

@@ -1,5 +1,5 @@
 -- How many of the registrations submitted on a day have reached each stage.
-WITH submitted AS (
+WITH submitted AS MATERIALIZED (
     SELECT DISTINCT ON (s.correlation_id) s.correlation_id, s.platform, s.region
     FROM raw.registrations s
     WHERE s.event_type = 'registration_submitted'
@@ -11,26 +11,23 @@ WITH submitted AS (
             AND e.created_at < :window_start
       )
     ORDER BY s.correlation_id, s.created_at, s.event_id
-), steps AS (
-    SELECT s.correlation_id, s.platform, s.region, 'registration_submitted' AS event_type FROM submitted s
-    UNION
-    SELECT s.correlation_id, s.platform, s.region, r.event_type
-    FROM submitted s JOIN raw.registrations r ON r.correlation_id = s.correlation_id
-    WHERE r.created_at >= :window_start AND r.created_at < :reach_end
-    UNION
-    SELECT s.correlation_id, s.platform, s.region, p.event_type
-    FROM submitted s JOIN raw.payments p ON p.correlation_id = s.correlation_id
-    WHERE p.created_at >= :window_start AND p.created_at < :reach_end
 )
 SELECT CAST(CAST(:window_start AS timestamptz) AT TIME ZONE 'UTC' AS date) AS day,
        g.stage,
-       t.platform,
-       t.region,
+       s.platform,
+       s.region,
        count(*) AS registrations
-FROM steps t
+FROM submitted s
+CROSS JOIN LATERAL (
+    SELECT e.event_type FROM raw.registrations e
+    WHERE e.correlation_id = s.correlation_id AND e.created_at >= :window_start AND e.created_at < :reach_end
+    UNION
+    SELECT e.event_type FROM raw.payments e
+    WHERE e.correlation_id = s.correlation_id AND e.created_at >= :window_start AND e.created_at < :reach_end
+) t
 JOIN (VALUES ('registration_submitted', 'submitted'), ('registration_created', 'created'),
              ('payment_initiated', 'payment_initiated'), ('payment_authorized', 'authorized'),
              ('payment_captured', 'captured'), ('account_activated', 'activated'),
              ('invoice_issued', 'invoiced'), ('registration_failed', 'failed')) AS g (event_type, stage)
     ON g.event_type = t.event_type
-GROUP BY g.stage, t.platform, t.region
+GROUP BY g.stage, s.platform, s.region

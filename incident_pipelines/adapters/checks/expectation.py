@@ -20,8 +20,8 @@ class RuleMeasurements(TableMetricProvider):
     metric_name = MEASUREMENTS
 
     @metric_value(engine=PandasExecutionEngine)
-    def _pandas(  # noqa: N805  # pyright: ignore[reportSelfClsParameterName] - the library calls it as a class method
-        cls, execution_engine: PandasExecutionEngine, metric_domain_kwargs: dict[str, Any], **_: Any
+    def _pandas(  # pyright: ignore[reportSelfClsParameterName] - the library calls it as a class method
+        cls, execution_engine: PandasExecutionEngine, metric_domain_kwargs: dict[str, Any], **_: Any  # noqa: N805
     ) -> dict[str, tuple[int, int]]:
         frame, _domain, _accessor = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type="table")
         return {

@@ -184,6 +184,32 @@ class WindowSql:
         """Return the query for the number of a mart's staged rows that do not belong to its day."""
         return f"SELECT count(*) FROM staged s WHERE ({self.inside('s')}) IS NOT TRUE"
 
+    def is_empty(self) -> str:
+        """Return the query for whether nothing of the window is published."""
+        return f"SELECT NOT EXISTS (SELECT 1 FROM {self.target} w WHERE {self.inside('w')})"
+
+    def fill(self) -> str:
+        """Return the statement that publishes ``staged`` into an empty window; for that, faster than `publish`."""
+        stored = ", ".join(map(quoted, self._stored))
+        return f"INSERT INTO {self.target} ({stored}) SELECT {stored} FROM staged"
+
+    def make_changed(self) -> str:
+        """Return the statement that makes ``changed``: correlation ids and event types before and after a change."""
+        correlation = self.contract.correlation_id
+        id_type = self.contract.column(correlation).sql_type if correlation else "text"
+        return (
+            f"CREATE TEMPORARY TABLE changed (before_correlation {id_type}, after_correlation {id_type}, "
+            "before_type text, after_type text) ON COMMIT DROP"
+        )
+
+    def all_changed(self) -> str:
+        """Return the statement that notes every staged row as one that was not there before."""
+        correlation, event_type = self._traced()
+        return (
+            f"INSERT INTO changed (after_correlation, after_type) SELECT DISTINCT {correlation or 'NULL'}, "
+            f"{event_type or 'NULL::text'} FROM staged"
+        )
+
     def publish(self, *, keep_changes: bool) -> str:
         """Return the statement that brings the published window to ``staged`` and touches only rows that differ.
 
@@ -201,10 +227,9 @@ class WindowSql:
         matched = " AND ".join(f"t.{quoted(name)} = d.staged_key_{index}" for index, name in enumerate(self._key))
         assignments = ", ".join(f"{quoted(name)} = d.{quoted(name)}" for name in self._stored if name not in self._key)
         assignments = assignments or f"{first} = d.{first}"
-        correlation = self.contract.correlation_id if keep_changes else None
-        event_type = self.contract.event_type if keep_changes and isinstance(self.contract, EventContract) else None
+        correlation, event_type = self._traced() if keep_changes else (None, None)
         before = "".join(
-            f", o.{quoted(name)} AS staged_before_{what}"
+            f", o.{name} AS staged_before_{what}"
             for what, name in (("correlation", correlation), ("type", event_type))
             if name
         )
@@ -220,19 +245,21 @@ class WindowSql:
         )
         if not keep_changes:
             return f"WITH merged AS ({merge}) SELECT count(*), count(*) FILTER (WHERE action <> 'INSERT') FROM merged"
-        new = (
-            f"d.{quoted(correlation)}" if correlation else "NULL",
-            f"d.{quoted(event_type)}" if event_type else "NULL",
-        )
-        old = (
-            "d.staged_before_correlation" if correlation else "NULL",
-            "d.staged_before_type" if event_type else "NULL",
-        )
-        returning = f", {old[0]}::text AS c0, {new[0]}::text AS c1, {old[1]}::text AS t0, {new[1]}::text AS t1"
+        pairs = (("correlation", correlation), ("type", event_type))
+        kept = [f"d.staged_before_{what}" if name else "NULL" for what, name in pairs]
+        kept += [f"d.{name}" if name else "NULL" for _, name in pairs]
+        returning = "".join(f", {value} AS kept_{number}" for number, value in enumerate(kept))
         return (
-            f"WITH merged AS ({merge}{returning}), kept AS (INSERT INTO changed SELECT c0, c1, t0, t1 FROM merged) "
+            f"WITH merged AS ({merge}{returning}), kept AS (INSERT INTO changed (before_correlation, before_type, "
+            "after_correlation, after_type) SELECT kept_0, kept_1::text, kept_2, kept_3::text FROM merged) "
             "SELECT count(*), count(*) FILTER (WHERE action <> 'INSERT') FROM merged"
         )
+
+    def _traced(self) -> tuple[str | None, str | None]:
+        """Correlation id and event type, as far as the dataset has them, quoted."""
+        correlation = self.contract.correlation_id
+        event_type = self.contract.event_type if isinstance(self.contract, EventContract) else None
+        return quoted(correlation) if correlation else None, quoted(event_type) if event_type else None
 
     def _any_broken(self) -> str:
         return " OR ".join(f"({condition})" for condition in self._conditions.values()) or "false"

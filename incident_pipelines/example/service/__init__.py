@@ -1,0 +1,1 @@
+"""The live registration service: the app and billing, each a process of its own."""

@@ -1,0 +1,1 @@
+DELETE FROM sign_up_flows WHERE registration_id = %s

@@ -1,0 +1,1 @@
+SELECT first_minute, handed_over_at IS NOT NULL FROM simulation.initial_history

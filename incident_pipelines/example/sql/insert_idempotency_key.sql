@@ -1,0 +1,1 @@
+INSERT INTO idempotency_keys (idempotency_key, registration_id) VALUES (%s, %s) ON CONFLICT DO NOTHING

@@ -1,0 +1,1 @@
+DELETE FROM outbox_unpublished WHERE lane = %s AND position = ANY(%s)

@@ -1,0 +1,140 @@
+"""Appends to the log what changed in a source's table; what is gone there is not looked for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import psycopg
+from sqlalchemy import Connection, Engine, text
+
+from incident_pipelines.adapters.databases.postgres import available
+from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.adapters.databases.raw_sql import known_images
+from incident_pipelines.adapters.databases.source_table import Row, SourceTable
+from incident_pipelines.adapters.failpoints import failpoint
+from incident_pipelines.adapters.stores.landing_log import hour_start
+from incident_pipelines.adapters.stores.log_append import LogRow, append
+from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.contracts.decoder import decoder_for, microseconds
+from incident_pipelines.core.contracts.images import image_of
+from incident_pipelines.core.contracts.model import RowsContract, TableSource
+from incident_pipelines.core.landing import HOUR_MICROSECONDS
+from incident_pipelines.core.windows import TimeWindow
+
+OVERLAP = timedelta(minutes=10)
+"""Read again each time: a transaction may commit this long after it has set `updated_at`."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What an extract did.
+
+    Args:
+        appended: rows whose image differs from what the log had.
+        read: rows looked at.
+        hours: that have become stale by it.
+    """
+
+    dataset: str
+    appended: int
+    read: int
+    hours: tuple[datetime, ...]
+
+
+def extract_changes(
+    source: Engine, warehouse: Engine, catalog: Catalog, contract: RowsContract, *, now: datetime
+) -> Extracted:
+    """Append the rows that have changed since the last time; the first time all since the catalog's start.
+
+    Args:
+        source: database of the table.
+        now: current time, aware; nothing later moves the watermark.
+
+    Raises:
+        SourceUnavailable: a database does not answer, or the table is not there as declared; what was appended stays.
+    """
+    assert isinstance(contract.origin, TableSource)
+    with available("warehouse"), warehouse.connect() as connection:
+        watermark = connection.execute(query("read_watermark"), {"dataset": contract.name}).scalar()
+    # A table without creation time is small, and has rows older than the catalog that others refer to.
+    since = catalog.start if contract.time_column else None
+    if watermark is not None:
+        since = min(watermark, now) - OVERLAP
+    updated_at = [column.name for column in contract.columns].index(contract.origin.updated_at)
+    newest = watermark or catalog.start
+
+    def watched(pages: Iterable[list[Row]]) -> Iterable[list[Row]]:
+        nonlocal newest
+        for page in pages:
+            yield page
+            newest = max(newest, min(now, _aware(page[-1][updated_at], now)))
+
+    pages = watched(SourceTable(source, contract).changed_since(since))
+    extracted = _append_changed(warehouse, catalog, contract, pages, now)
+    failpoint("extract.before_watermark")
+    with available("warehouse"), warehouse.begin() as connection:
+        connection.execute(
+            query("move_watermark"), {"dataset": contract.name, "updated_before": newest, "read_at": now}
+        )
+    return extracted
+
+
+def extract_window(
+    source: Engine, warehouse: Engine, catalog: Catalog, contract: RowsContract, window: TimeWindow, *, now: datetime
+) -> Extracted:
+    """Append the rows created in a window that the log does not have as they are now.
+
+    Args:
+        source: database of the table.
+        window: one of the dataset's windows.
+        now: current time, aware.
+
+    Raises:
+        SourceUnavailable: a database does not answer, or the table is not there as declared; what was appended stays.
+    """
+    return _append_changed(warehouse, catalog, contract, SourceTable(source, contract).created_in(window), now)
+
+
+def _append_changed(
+    warehouse: Engine, catalog: Catalog, contract: RowsContract, pages: Iterable[list[Row]], now: datetime
+) -> Extracted:
+    write, decode = image_of(contract), decoder_for(contract, catalog.start)
+    landed_at = microseconds(now)
+    appended, read = 0, 0
+    hours: set[int] = set()
+    for page in pages:
+        read += len(page)
+        images = dict(write(row) for row in page)
+        with available("warehouse"), warehouse.begin() as connection:
+            # One extract of a table at a time, or two would append the same change.
+            connection.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended('extract ' || :dataset, 0))"),
+                {"dataset": contract.name},
+            )
+            rows: list[LogRow] = []
+            for key in _unknown(connection, contract, images):
+                # A dead letter keeps its key too, or it would be appended again each time.
+                envelope = decode(images[key], landed_at, landed_at)._replace(event_id=key)
+                rows.append(LogRow(envelope, images[key]))
+            if rows:
+                driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
+                append(driver, contract.name, "extract", rows, landed_at=landed_at)
+        appended += len(rows)
+        hours |= {row.envelope.event_time // HOUR_MICROSECONDS for row in rows}
+        failpoint("extract.after_page")
+    return Extracted(contract.name, appended, read, tuple(hour_start(hour) for hour in sorted(hours)))
+
+
+def _unknown(connection: Connection, contract: RowsContract, images: dict[str, bytes]) -> list[str]:
+    """Return the keys whose image is not what the log has of them."""
+    known: dict[str, set[bytes]] = {}
+    for key, value in connection.execute(text(known_images(contract)), {"keys": list(images)}):
+        known.setdefault(key, set()).add(bytes(value))
+    return [key for key, image in images.items() if image not in known.get(key, set())]
+
+
+def _aware(value: object, now: datetime) -> datetime:
+    if not isinstance(value, datetime):
+        return now
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value

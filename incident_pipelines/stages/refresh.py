@@ -1,0 +1,142 @@
+"""Publishes whatever is stale: raw windows first, then the marts over what changed in them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from incident_pipelines.adapters.catalog_files import load_catalog
+from incident_pipelines.adapters.databases.postgres import available, postgres_engine
+from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.contracts.rules import RuleResult
+from incident_pipelines.core.errors import CheckError, InvalidDocument, WindowOwned
+from incident_pipelines.core.windows import TimeWindow
+from incident_pipelines.stages.publish import PublishedWindow, RefusedByRules, publish_window
+
+StaleWindow = tuple[str, TimeWindow]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Somebody else is publishing the window; it stays stale if that is of older inputs."""
+
+    dataset: str
+    window: TimeWindow
+    message: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The window failed its rules; it is tried again when its inputs change."""
+
+    dataset: str
+    window: TimeWindow
+    message: str
+    results: tuple[RuleResult, ...]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The window could not be built or judged, which says nothing about its data; it stays stale."""
+
+    dataset: str
+    window: TimeWindow
+    message: str
+
+
+Refreshed = PublishedWindow | Skipped | Refused | Failed
+
+
+def stale_windows(warehouse: Engine, catalog: Catalog) -> list[StaleWindow]:
+    """Return the windows whose inputs are newer than what was decided about them.
+
+    Returns:
+        Raw first, references before what refers to them, then marts; of each dataset the newest window first, so that
+        the current hour never waits for a long past. Windows that have not begun yet are left out.
+
+    Raises:
+        SourceUnavailable: the warehouse does not answer.
+    """
+    with available("warehouse"), warehouse.connect() as connection:
+        return [*_stale_raw(connection, catalog), *_stale_marts(connection, catalog)]
+
+
+def count_stale(environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of stale windows.
+
+    Args:
+        environment: WAREHOUSE_URL and the catalog's variables.
+
+    Raises:
+        InvalidDocument: the catalog is wrong.
+        SourceUnavailable: the warehouse does not answer.
+    """
+    warehouse = postgres_engine(environment["WAREHOUSE_URL"], "incident-pipelines count", pool_size=1)
+    try:
+        return len(stale_windows(warehouse, load_catalog(environment)))
+    finally:
+        warehouse.dispose()
+
+
+def refresh(warehouse: Engine, catalog: Catalog, *, owner: str) -> Iterator[Refreshed]:
+    """Publish all stale windows, yielding each as it is done.
+
+    Marts are looked up again once raw is published. Windows that somebody else is publishing are left to them, and one
+    that cannot be built does not keep the others.
+
+    Args:
+        owner: who does it; shown to others that want a window.
+
+    Raises:
+        SourceUnavailable: the warehouse does not answer.
+    """
+    for stale in (_stale_raw, _stale_marts):
+        with available("warehouse"), warehouse.connect() as connection:
+            windows = stale(connection, catalog)
+        for dataset, window in windows:
+            yield refresh_window(warehouse, catalog, dataset, window, owner=owner)
+
+
+def refresh_window(
+    warehouse: Engine,
+    catalog: Catalog,
+    dataset: str,
+    window: TimeWindow,
+    *,
+    owner: str,
+    wait_seconds: float = 0,
+    root_run_id: str | None = None,
+) -> Refreshed:
+    """Publish one window and return what came of it instead of raising; SourceUnavailable is still raised."""
+    try:
+        return publish_window(
+            warehouse, catalog, dataset, window, owner=owner, wait_seconds=wait_seconds, root_run_id=root_run_id
+        )
+    except WindowOwned as error:
+        return Skipped(dataset, window, str(error))
+    except RefusedByRules as error:
+        return Refused(dataset, window, str(error), error.results)
+    except (CheckError, InvalidDocument) as error:
+        return Failed(dataset, window, str(error))
+    except DBAPIError as error:
+        # The first line only: what follows may quote the data.
+        return Failed(dataset, window, f"{type(error.orig).__name__}: {str(error.orig).strip().splitlines()[0]}")
+
+
+def _stale_raw(connection: Connection, catalog: Catalog) -> list[StaleWindow]:
+    whole = [contract.name for contract in catalog.landed.values() if contract.time_column is None]
+    found = connection.execute(
+        query("stale_raw"), {"datasets": list(catalog.landed), "whole": whole, "start": catalog.start}
+    )
+    order = list(catalog.landed)
+    rows = sorted(found, key=lambda row: (order.index(row.dataset), -row.window_start.timestamp()))
+    return [(row.dataset, catalog.window_of(catalog.landed[row.dataset], row.window_start)) for row in rows]
+
+
+def _stale_marts(connection: Connection, catalog: Catalog) -> list[StaleWindow]:
+    found = connection.execute(query("stale_marts"), {"datasets": list(catalog.marts)})
+    rows = sorted(found, key=lambda row: (row.dataset, -row.window_start.timestamp()))
+    return [(row.dataset, TimeWindow.day_of(row.window_start)) for row in rows]
