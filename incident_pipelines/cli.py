@@ -77,12 +77,13 @@ def landing_status(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(s) | {"lag": s.lag} for s in statuses], default=str, indent=2))
         return
-    table = Table("topic", "partition", "origin", "next", "broker has", "lag", "gaps", "owner", "state")
+    table = Table("partition", "next", "broker has", "lag", "gaps", "owner", "state")
     for status in statuses:
         held = "no answer" if status.log_end is None else f"{status.log_start} to {status.log_end}"
         state = status.state if status.stopped_reason is None else f"[red]{status.state}: {status.stopped_reason}"
-        numbers = (status.partition, status.origin_id, status.next, held, status.lag, status.gaps)
-        table.add_row(status.topic, *("" if n is None else str(n) for n in numbers), status.owner or "", state)
+        lag = "" if status.lag is None else str(status.lag)
+        partition = f"{status.topic}:{status.partition}"
+        table.add_row(partition, str(status.next), held, lag, str(status.gaps), status.owner or "", state)
     Console().print(table)
 
 
@@ -125,7 +126,7 @@ def trace_case(
     if as_json:
         typer.echo(json.dumps(asdict(found), default=str, indent=2))
     elif found.found or found.unavailable:
-        print_trace(found, Console())
+        print_trace(found)
     if found.unavailable:
         raise typer.Exit(2)
     if not found.found:

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 
+from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,9 +12,15 @@ from incident_pipelines.core.masking import printable
 from incident_pipelines.core.trace import Sighting, Trace
 
 
-def print_trace(trace: Trace, console: Console) -> None:
+_WIDTH = 180  # one line for each sighting; a narrower terminal wraps lines and leaves cells whole
+
+
+def print_trace(trace: Trace) -> None:
     """Print a trace; everything in it is text, never markup."""
-    table = Table("stage", "time (UTC)", "place", "type", "status", "delay")
+    console = Console(width=max(Console().width, _WIDTH))
+    table = Table(box=HORIZONTALS, show_edge=False, pad_edge=False)
+    for column in ("stage", "time (UTC)", "place", "type", "status", "delay"):
+        table.add_column(column, no_wrap=True)
     stage = ""
     for sighting in trace.sightings:
         if stage and sighting.stage != stage:

@@ -144,8 +144,13 @@ def _may_pass(folder: Path, user_id: int) -> bool:
     status = folder.stat()
     if status.st_uid == user_id:
         return bool(status.st_mode & stat.S_IXUSR)
-    granted = [permission for tag, permission, owner in _read_list(folder) if (tag, owner) == (_USER, user_id)]
-    return bool(granted[0] & _EXECUTE) if granted else bool(status.st_mode & stat.S_IXOTH)
+    entries = _read_list(folder)
+    granted = [permission for tag, permission, owner in entries if (tag, owner) == (_USER, user_id)]
+    if not granted:
+        return bool(status.st_mode & stat.S_IXOTH)
+    # A later chmod narrows the mask, and with it what the entry is worth.
+    mask = next((permission for tag, permission, _ in entries if tag == _MASK), _EXECUTE)
+    return bool(granted[0] & mask & _EXECUTE)
 
 
 def _read_list(folder: Path) -> list[tuple[int, int, int]]:

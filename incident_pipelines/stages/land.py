@@ -269,6 +269,7 @@ class _Session:
             batch = known.batch
             if not batch.rows:
                 known.opened = time.monotonic()
+                batch.landed_at = now
             headers = message.headers()
             batch.add(
                 offset,

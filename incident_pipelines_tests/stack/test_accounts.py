@@ -2,16 +2,25 @@
 
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from incident_pipelines.stack import accounts
 
 _USER = 58_731
 
 
-def test_a_closed_folder_is_opened_to_pass_and_to_no_more(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder that only its owner may enter, outside pytest's own, whose permissions other sessions change."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_a_closed_folder_is_opened_to_pass_and_to_no_more(closed: Path) -> None:
     told: list[str] = []
     granted = accounts.let_reach(closed, _USER, told.append)
     assert told
@@ -19,15 +28,16 @@ def test_a_closed_folder_is_opened_to_pass_and_to_no_more(tmp_path: Path) -> Non
     again: list[str] = []
     accounts.let_reach(closed, _USER, again.append)
     assert again == []
+    closed.chmod(0o700)
+    accounts.let_reach(closed, _USER, again.append)
+    assert len(again) == 1
     accounts.take_back(granted, _USER)
     if granted:
         accounts.let_reach(closed, _USER, again.append)
-        assert again
+        assert len(again) == 2
 
 
-def test_the_current_user_needs_no_permission(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
+def test_the_current_user_needs_no_permission(closed: Path) -> None:
     assert accounts.let_reach(closed, None) == []
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
     assert accounts.as_account(None, ("a", "b")) == ("a", "b")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +17,14 @@ pytestmark = pytest.mark.stack
 
 
 @pytest.fixture(scope="module")
-def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def crashing() -> Iterator[Stack]:
     """A stack of its own, in a home too deep for its sockets."""
-    stack = Stack(tmp_path_factory.mktemp("deep") / ("x" * 80), durable=False, ends_with_caller=True)
-    stack.start_infrastructure()
-    yield stack
-    stack.stop()
+    # Not in pytest's folder: each new session of pytest closes that to PostgreSQL's account.
+    with tempfile.TemporaryDirectory(prefix="ip-test-") as folder:
+        stack = Stack(Path(folder) / ("x" * 80), durable=False, ends_with_caller=True)
+        stack.start_infrastructure()
+        yield stack
+        stack.stop()
 
 
 def _pids(stack: Stack) -> dict[str, int | None]:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,12 @@ _COMMAND = (sys.executable, "-m", "incident_pipelines.cli")
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "home"
-    yield path
-    _run(path, "down")
+def home() -> Iterator[Path]:
+    # Not in pytest's folder: each new session of pytest closes that to PostgreSQL's account.
+    with tempfile.TemporaryDirectory(prefix="ip-test-") as folder:
+        path = Path(folder) / "home"
+        yield path
+        _run(path, "down")
 
 
 def _run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
