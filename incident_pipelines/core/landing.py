@@ -11,12 +11,17 @@ COPY_TRAILER = b"\xff\xff"
 
 HOUR_MICROSECONDS = 3_600_000_000
 
-_TIMED = Struct(">hiiiiiqiqiqiq")
-_UNTIMED = Struct(">hiiiiiqiiqiq")
-_FIELDS = len(ENVELOPE)
+_place = Struct(">hiiii").pack
+_timed = Struct(">iqiqiqiq").pack
+_untimed = Struct(">iqiiqiq").pack
 _length = Struct(">i").pack
 _NULL = _length(-1)
-_NO_REASON = _NULL + _NULL
+# The same as texts: each character is one byte in Latin-1.
+_NULL_TEXT = _NULL.decode("latin-1")
+_SHORT = 256
+_LENGTHS = [_length(length).decode("latin-1") for length in range(_SHORT)]
+_TOO_LONG = ("", "")
+_KNOWN_TEXTS = 1_000
 
 
 @dataclass(slots=True)
@@ -49,7 +54,12 @@ class LogBatch:
     rows: list[bytes] = field(default_factory=list[bytes])
     hours: dict[int, HourCount] = field(default_factory=dict[int, HourCount])
     size_bytes: int = 0
-    _texts: dict[str | None, bytes] = field(default_factory=lambda: {None: _NULL})
+    _repeated: dict[tuple[str | None, str | None], tuple[str, str]] = field(
+        default_factory=dict[tuple[str | None, str | None], tuple[str, str]]
+    )
+
+    def __post_init__(self) -> None:
+        self._place = _place(len(ENVELOPE), 4, self.origin_id, 4, self.partition)
 
     def add(
         self,
@@ -68,39 +78,31 @@ class LogBatch:
             kafka_timestamp: microseconds since 2000-01-01 UTC.
         """
         event_time, event_id, event_type, correlation_id, version, reason, reason_path = envelope
-        texts = self._texts
-        if kafka_timestamp is None:
-            head = _UNTIMED.pack(
-                _FIELDS, 4, self.origin_id, 4, self.partition, 8, position, -1, 8, self.landed_at, 8, event_time
-            )
+        head = (
+            _timed(8, position, 8, kafka_timestamp, 8, self.landed_at, 8, event_time)
+            if kafka_timestamp is not None
+            else _untimed(8, position, -1, 8, self.landed_at, 8, event_time)
+        )
+        repeated = self._repeated.get((event_type, version)) or self._repeat(event_type, version)
+        if (
+            reason is None
+            and (event_id is None or (event_id.isascii() and len(event_id) < _SHORT))
+            and (correlation_id is None or (correlation_id.isascii() and len(correlation_id) < _SHORT))
+            and repeated is not _TOO_LONG
+        ):
+            # One string and one encoding for what nearly every message has: four short ASCII texts.
+            described = (
+                f"{_NULL_TEXT if event_id is None else f'{_LENGTHS[len(event_id)]}{event_id}'}{repeated[0]}"
+                f"{_NULL_TEXT if correlation_id is None else f'{_LENGTHS[len(correlation_id)]}{correlation_id}'}"
+                f"{repeated[1]}"
+            ).encode("latin-1")
         else:
-            head = _TIMED.pack(
-                _FIELDS,
-                4,
-                self.origin_id,
-                4,
-                self.partition,
-                8,
-                position,
-                8,
-                kafka_timestamp,
-                8,
-                self.landed_at,
-                8,
-                event_time,
-            )
-        id_bytes = _NULL if event_id is None else event_id.encode()
-        correlation_bytes = _NULL if correlation_id is None else correlation_id.encode()
+            described = b"".join(map(_text, (event_id, event_type, correlation_id, version, reason, reason_path)))
         row = b"".join(
             (
+                self._place,
                 head,
-                b"" if event_id is None else _length(len(id_bytes)),
-                id_bytes,
-                texts.get(event_type) or self._repeated(event_type),
-                b"" if correlation_id is None else _length(len(correlation_bytes)),
-                correlation_bytes,
-                texts.get(version) or self._repeated(version),
-                _NO_REASON if reason is None else self._repeated(reason) + _text(reason_path),
+                described,
                 _NULL if key is None else _length(len(key)) + key,
                 _NULL if headers is None else _length(len(headers)) + headers,
                 _NULL if value is None else _length(len(value)) + value,
@@ -122,14 +124,15 @@ class LogBatch:
         """Return the whole batch as the data of a binary COPY into the log."""
         return b"".join((COPY_HEADER, *self.rows, COPY_TRAILER))
 
-    def _repeated(self, text: str | None) -> bytes:
-        """Encode a text that comes again and again."""
-        encoded = self._texts.get(text)
-        if encoded is None:
-            encoded = _text(text)
-            if len(self._texts) < 1_000:
-                self._texts[text] = encoded
-        return encoded
+    def _repeat(self, event_type: str | None, version: str | None) -> tuple[str, str]:
+        """Encode what comes again and again: event type, and version with the two absent fields behind it."""
+        texts = [event_type, version]
+        if any(text is not None and (not text.isascii() or len(text) >= _SHORT) for text in texts):
+            return _TOO_LONG
+        kind, written_under = (_NULL_TEXT if text is None else _LENGTHS[len(text)] + text for text in texts)
+        if len(self._repeated) < _KNOWN_TEXTS:
+            self._repeated[event_type, version] = kind, f"{written_under}{_NULL_TEXT}{_NULL_TEXT}"
+        return kind, f"{written_under}{_NULL_TEXT}{_NULL_TEXT}"
 
 
 def _text(text: str | None) -> bytes:

@@ -37,7 +37,14 @@ def services_of(home: Home, state: StackState) -> tuple[Program, ...]:
     code = ("api", "grpc", "-h", HOST, "-p", code_port, "-m", "incident_pipelines.definitions")
     location = ("--location-name", dagster_server.CODE_LOCATION)
     programs = (
-        Program(CODE_SERVER, (dagster_server.program("dagster"), *code, *location), role, stop_seconds=30),
+        Program(
+            CODE_SERVER,
+            (dagster_server.program("dagster"), *code, *location),
+            role,
+            # Runs inherit it: a backfill of hundreds of windows writes its events in batches.
+            environment={"DAGSTER_EVENT_BATCH_SIZE": "100"},
+            stop_seconds=30,
+        ),
         Program(
             "lander",
             (*_COMMAND_LINE, "landing", "run", "--member", "{number}"),

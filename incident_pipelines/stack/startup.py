@@ -1,8 +1,12 @@
 """Bringing a whole stack up: infrastructure, preparation, services, readiness."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from importlib.metadata import entry_points
+
+from sqlalchemy import text
 
 from incident_pipelines.stack import dagster_server, services
 from incident_pipelines.stack.errors import StackError
@@ -15,6 +19,7 @@ HOOK_GROUP = "incident_pipelines.prepare_hooks"
 _READY_SECONDS = 180.0
 _STUCK_SECONDS = 600.0
 _POLL_SECONDS = 1.0
+_DECIDED = text("SELECT dataset, window_start FROM publication.windows")
 
 Report = Callable[[str], None]
 
@@ -77,10 +82,10 @@ def start_services(stack: Stack, programs: tuple[Program, ...], report: Report) 
 
 
 def wait_for_first_refresh(environment: Mapping[str, str], report: Report) -> None:
-    """Wait until every window that is stale now has been published once, showing how many are left.
+    """Wait until every window that is stale now has been published or refused once, showing how many are left.
 
-    Live events make windows stale again; one that was seen up to date counts as done. It is given up, saying so, when
-    nothing has moved for ten minutes.
+    Live events make windows stale again, so what counts is that each was decided at all. It is given up, saying so,
+    when nothing has moved for ten minutes.
 
     Args:
         environment: The variables of the role `owner`.
@@ -90,19 +95,25 @@ def wait_for_first_refresh(environment: Mapping[str, str], report: Report) -> No
     from incident_pipelines.stages.refresh import stale_windows
 
     catalog = load_catalog(environment)
-    warehouse = postgres_engine(environment["WAREHOUSE_URL"], "incident-pipelines up")
-    left = set(stale_windows(warehouse, catalog))
-    moved = time.monotonic()
-    while left:
-        report(f"publishing the history: {len(left)} windows left")
-        time.sleep(_POLL_SECONDS)
-        remaining = left & set(stale_windows(warehouse, catalog))
-        if len(remaining) < len(left):
-            left, moved = remaining, time.monotonic()
+    warehouse = postgres_engine(environment["WAREHOUSE_URL"], "incident-pipelines up", pool_size=1)
+    expected: set[tuple[str, datetime]] = set()
+    least, moved = sys.maxsize, time.monotonic()
+    while True:
+        # Publishing raw makes marts stale that were not before.
+        expected |= {(dataset, window.start) for dataset, window, *_ in stale_windows(warehouse, catalog)}
+        with warehouse.connect() as connection:
+            left = len(expected.difference(connection.execute(_DECIDED).tuples()))
+        if not left:
+            report("everything is published")
+            break
+        report(f"publishing the history: {left} windows left")
+        if left < least:
+            least, moved = left, time.monotonic()
         elif time.monotonic() - moved > _STUCK_SECONDS:
-            report(f"{len(left)} windows are still to be published: look at the runs in the Dagster UI")
-            return
-    report("everything is published")
+            report(f"{left} windows are still to be published: look at the runs in the Dagster UI")
+            break
+        time.sleep(_POLL_SECONDS)
+    warehouse.dispose()
 
 
 def _prepare(stack: Stack, report: Report) -> None:

@@ -26,6 +26,8 @@ _UUID = b"00000000-0000-0000-0000-000000000000"
 _MAX_ZONE = timedelta(hours=16)  # PostgreSQL refuses displacements from here on
 _QUOTED = {"uuid", "text", "timestamp", "date"}
 _KNOWN_VALUES = 1_000
+_LONG_MESSAGE = 1_000
+_ODD_NUMBER = re.compile(rb"[0-9][eE][+-]?[0-9]{4}|[0-9]{500}")
 _BACKSLASH = ord("\\")
 _QUOTE = b'"'
 
@@ -118,7 +120,7 @@ class _Fields:
                 marks += 2 if value is None else quoted
         return marks
 
-    def problem(self, row: Any, path: str = "$") -> Problem | None:
+    def problem(self, row: Any, message: bytes, path: str = "$") -> Problem | None:
         """Return what is wrong with a decoded row, or None."""
         if "".join(self._required_uuids(row)).encode().translate(_HEX) != self._expected_uuids or self._optional_uuids:
             for name in self._uuids:
@@ -127,6 +129,9 @@ class _Fields:
                     return "not_a_uuid", f"{path}.{name}"
         for name, get, scale, known in self._numerics:
             value = get(row)
+            # A double hides how a number was written: 0e99999 is zero to it, and out of range to a database.
+            if (value == 0 or len(message) > _LONG_MESSAGE) and _ODD_NUMBER.search(message):
+                return "number_out_of_range", f"{path}.{name}"
             if value not in known and isinstance(value, float):
                 if round(value, scale) != value:
                     return "too_many_decimals", f"{path}.{name}"
@@ -207,7 +212,7 @@ def _event_decoder(contract: EventContract, start: datetime) -> Decode:
             return dead(value, now, sent, find_problem(value) or explain(error))
         if (_BACKSLASH in value or value.count(_QUOTE) != quotes(event)) and (problem := find_problem(value)):
             return dead(value, now, sent, problem)
-        if problem := find_field_problem(event):
+        if problem := find_field_problem(event, value):
             return dead(value, now, sent, problem)
         created_at, event_id, event_type, correlation_id, version = envelope(event)
         if not has_version:
@@ -244,7 +249,7 @@ class _RowDecoder:
             row = self._decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._dead(value, now, sent, find_problem(value) or explain(error))
-        problem = find_problem(value) or self._fields.problem(row)
+        problem = find_problem(value) or self._fields.problem(row, value)
         return self._dead(value, now, sent, problem) if problem else self._located(row, value, now, sent, "r")
 
     def _located(self, row: Any, value: bytes, now: int, sent: int, op: str, path: str = "$") -> Envelope:
@@ -314,7 +319,7 @@ class _ChangeDecoder(_RowDecoder):
         row = getattr(change, side)
         if row is None:
             return self._dead(value, now, sent, ("missing_field", f"{path}.{side}"))
-        if problem := fields.problem(row, f"{path}.{side}"):
+        if problem := fields.problem(row, value, f"{path}.{side}"):
             return self._dead(value, now, sent, problem)
         return self._located(row, value, now, sent, change.op, f"{path}.{side}")
 
