@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 import psycopg
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from bench.figures import Figures
 from incident_pipelines.adapters.catalog_files import load_catalog

@@ -11,7 +11,6 @@ from rich.text import Text
 from incident_pipelines.core.masking import printable
 from incident_pipelines.core.trace import Sighting, Trace
 
-
 _WIDTH = 180  # one line for each sighting; a narrower terminal wraps lines and leaves cells whole
 
 

@@ -41,6 +41,10 @@ class KafkaBroker:
         return self.folder / "server.properties"
 
     @property
+    def temporary(self) -> Path:
+        return self.folder / "tmp"
+
+    @property
     def logs(self) -> Path:
         return self.folder / "data"
 
@@ -63,6 +67,9 @@ class KafkaBroker:
             StackError: The folder cannot be formatted.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        # A killed broker leaves its unpacked native libraries there.
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir()
         write_atomically(self.settings_file, self._settings())
         if (self.logs / "meta.properties").exists():
             return
@@ -113,8 +120,9 @@ class KafkaBroker:
         )
         # Kafka 4.3 frees its mapped files in a way that Java 25 warns of at each start.
         quiet = ("--sun-misc-unsafe-memory-access=allow", "-Djava.awt.headless=true")
+        temporary = f"-Djava.io.tmpdir={self.temporary}"
         class_path = ":".join(map(str, self.class_path))
-        return (str(JAVA), *options, *logging_options, *quiet, "-cp", class_path)
+        return (str(JAVA), *options, *logging_options, *quiet, temporary, "-cp", class_path)
 
     def _settings(self) -> str:
         settings = {

@@ -21,7 +21,10 @@ class RuleMeasurements(TableMetricProvider):
 
     @metric_value(engine=PandasExecutionEngine)
     def _pandas(  # pyright: ignore[reportSelfClsParameterName] - the library calls it as a class method
-        cls, execution_engine: PandasExecutionEngine, metric_domain_kwargs: dict[str, Any], **_: Any  # noqa: N805
+        cls,  # noqa: N805
+        execution_engine: PandasExecutionEngine,
+        metric_domain_kwargs: dict[str, Any],
+        **_: Any,
     ) -> dict[str, tuple[int, int]]:
         frame, _domain, _accessor = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type="table")
         return {
