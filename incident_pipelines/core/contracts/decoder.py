@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from incident_pipelines.core.contracts.json_rules import Problem, find_problem
+from incident_pipelines.core.contracts.json_rules import Problem, find_problem, has_unwritable_number
 from incident_pipelines.core.contracts.model import ChangeTopic, Column, EventContract, Landed, RowsContract
 
 POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -27,7 +27,6 @@ _MAX_ZONE = timedelta(hours=16)  # PostgreSQL refuses displacements from here on
 _QUOTED = {"uuid", "text", "timestamp", "date"}
 _KNOWN_VALUES = 1_000
 _LONG_MESSAGE = 1_000
-_ODD_NUMBER = re.compile(rb"[0-9][eE][+-]?[0-9]{4}|[0-9]{500}")
 _BACKSLASH = ord("\\")
 _QUOTE = b'"'
 
@@ -130,7 +129,7 @@ class _Fields:
         for name, get, scale, known in self._numerics:
             value = get(row)
             # A double hides how a number was written: 0e99999 is zero to it, and out of range to a database.
-            if (value == 0 or len(message) > _LONG_MESSAGE) and _ODD_NUMBER.search(message):
+            if (value == 0 or len(message) > _LONG_MESSAGE) and has_unwritable_number(message):
                 return "number_out_of_range", f"{path}.{name}"
             if value not in known and isinstance(value, float):
                 if round(value, scale) != value:

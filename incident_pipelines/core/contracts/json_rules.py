@@ -2,11 +2,16 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
 MAX_DEPTH = 64
 """Levels of nesting; far under what makes a JSON parser or PostgreSQL run out of stack."""
+
+_UNWRITABLE = re.compile(r"[eE][+-]?[0-9]{4}|[0-9]{500}")
+# Looks into texts as well, where it means nothing: a hint that is cheap.
+_MAYBE_UNWRITABLE = re.compile(rb"[0-9][eE][+-]?[0-9]{4}|[0-9]{500}")
 
 Problem = tuple[str, str]
 """(reason code, path in the message)"""
@@ -46,6 +51,27 @@ def find_problem(value: bytes) -> Problem | None:
     except ValueError:  # an integer of more digits than Python converts
         return "number_out_of_range", "$"
     return next(_problems(parsed), None)
+
+
+def has_unwritable_number(value: bytes) -> bool:
+    """Return whether a number is written with so large an exponent, or so many digits, that a database refuses it.
+
+    PostgreSQL's numeric ends at 131,072 digits before and 16,383 after the point; what is said here is far stricter.
+
+    Args:
+        value: the message's bytes, known to be JSON.
+    """
+    if not _MAYBE_UNWRITABLE.search(value):
+        return False
+    found: list[str] = []
+
+    def note(number: str) -> float:
+        if _UNWRITABLE.search(number):
+            found.append(number)
+        return 0.0
+
+    json.loads(value, parse_float=note)
+    return bool(found)
 
 
 def _problems(root: object) -> Iterator[Problem]:

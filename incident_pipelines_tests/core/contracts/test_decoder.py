@@ -118,3 +118,13 @@ def test_a_change_that_does_not_say_which_row_is_a_dead_letter() -> None:
 
 def test_the_tombstone_after_a_delete_says_nothing_and_is_no_dead_letter() -> None:
     assert decode_change(None) == Envelope(SENT, None, "tombstone", None, None)
+
+
+@pytest.mark.parametrize("number", ["0e99999999999", "1e-99999999999", f"0.{'0' * 600}"])
+def test_a_number_that_only_a_double_can_hold_is_refused(number: str) -> None:
+    written = order_bytes(amount=4711).replace(b"4711", number.encode())
+    assert decode(written)[5:] == ("number_out_of_range", "$.amount")
+
+
+def test_what_looks_like_such_a_number_in_a_text_is_none() -> None:
+    assert decode(order_bytes(amount=0, event_id="0e123456-0000-4000-8000-000000000000", note="9e99999")).reason is None
