@@ -68,9 +68,14 @@ def write_catalog(folder: Path, contracts: dict[str, str], catalog: str = CATALO
     return {"INCIDENT_PIPELINES_CATALOG": str(folder), "INCIDENT_PIPELINES_SQL": str(folder / "sql")}
 
 
-def orders_catalog(folder: Path, topic: str = "orders") -> tuple[Catalog, dict[str, str]]:
+def orders_catalog(
+    folder: Path, topic: str = "orders", quarantine_share: float = 0.01
+) -> tuple[Catalog, dict[str, str]]:
     """Return a catalog with one event stream, `orders`, and the variables that point at it."""
-    variables = write_catalog(folder, {"orders.yaml": EVENTS_YAML.format(name="orders", topic=topic)})
+    contract = EVENTS_YAML.format(name="orders", topic=topic).replace(
+        "customProperties:\n", f"customProperties:\n- {{property: maxQuarantineShare, value: {quarantine_share}}}\n"
+    )
+    variables = write_catalog(folder, {"orders.yaml": contract})
     return load_catalog(variables), variables
 
 

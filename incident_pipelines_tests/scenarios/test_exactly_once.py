@@ -1,17 +1,23 @@
 """Every committed record is exactly one row of the log and no aborted one is there, whatever is killed when."""
 
+import json
 import random
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from incident_pipelines.adapters.catalog_files import load_catalog
+from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.stages.landing_state import landing_status
 from incident_pipelines.stages.prepare import prepare_warehouse
-from incident_pipelines_tests.builders import order_bytes, orders_catalog
+from incident_pipelines.stages.publish import PublishedWindow
+from incident_pipelines.stages.refresh import refresh, stale_windows
+from incident_pipelines_tests.builders import order_event, orders_catalog
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import (
     LanderProcess,
@@ -29,7 +35,10 @@ FAILPOINTS = ("before_fence", "after_fence", "after_copy", "before_commit", "aft
 
 
 class Stream:
-    """A producer that runs until told to stop: 30 % of its transactions abort, one value in ten comes again."""
+    """A producer that runs until told to stop.
+
+    30 % of its transactions abort. One event in ten comes again, some with another amount; one in twenty is bad.
+    """
 
     def __init__(self, producer: RememberingProducer, rng: random.Random) -> None:
         self.producer = producer
@@ -41,14 +50,23 @@ class Stream:
 
     def _run(self) -> None:
         try:
-            sent: list[bytes] = []
+            sent: list[dict[str, Any]] = []
             while not self._stop.is_set():
-                values = [order_bytes() for _ in range(self._rng.randint(1, 200))]
-                values += self._rng.sample(sent, min(len(sent), len(values) // 10))
+                events = [self._event() for _ in range(self._rng.randint(1, 200))]
+                again = self._rng.sample(sent, min(len(sent), len(events) // 10))
+                events += [{**event, "amount": self._rng.choice([event["amount"], 7])} for event in again]
+                values = [json.dumps(event, separators=(",", ":")).encode() for event in events]
                 self.producer.send([*values], abort=self._rng.random() < 0.3)
-                sent = values
+                sent = events
         except BaseException as failure:
             self._failure = failure
+
+    def _event(self) -> dict[str, Any]:
+        minute = self._rng.randrange(300)
+        return order_event(
+            amount=-1 if self._rng.random() < 0.05 else 9.99,
+            occurred_at=f"2026-03-01T{10 + minute // 60:02}:{minute % 60:02}:00Z",
+        )
 
     def finish(self) -> None:
         self._stop.set()
@@ -62,9 +80,10 @@ def setting(
 ) -> tuple[Mapping[str, str], str, RememberingProducer]:
     """Variables of a lander, its topic, and a producer for it."""
     topic = new_topic("orders", partitions=PARTITIONS)
-    catalog, variables = orders_catalog(tmp_path / "catalog", topic)
+    catalog, variables = orders_catalog(tmp_path / "catalog", topic, quarantine_share=1)
     prepare_warehouse(own_databases.url("warehouse"), catalog)
     variables = {**own_databases.environment("lander"), **variables, "INCIDENT_PIPELINES_START": ""}
+    variables["PUBLISHER_URL"] = own_databases.url("warehouse", "publisher")
     bootstrap_servers = own_databases.stack.bootstrap_servers
     return variables, topic, RememberingProducer(bootstrap_servers, topic, f"tx-{topic}")
 
@@ -83,6 +102,33 @@ def assert_exactly_once(variables: Mapping[str, str], producer: RememberingProdu
     assert {(partition, position): value for partition, position, value, *_ in landed} == producer.committed
     assert producer.aborted
     assert not producer.aborted & set(positions)
+    _assert_each_event_is_in_one_place(variables, producer)
+
+
+def _assert_each_event_is_in_one_place(variables: Mapping[str, str], producer: RememberingProducer) -> None:
+    """Publish everything; each acknowledged event id is one raw row, a dead letter or quarantined."""
+    catalog = load_catalog(variables)
+    engine = postgres_engine(variables["PUBLISHER_URL"], "test")
+    while stale_windows(engine, catalog):
+        for outcome in refresh(engine, catalog, owner="test"):
+            assert isinstance(outcome, PublishedWindow), outcome
+    engine.dispose()
+    copies: dict[str, set[float]] = {}
+    for value in producer.committed.values():
+        event = json.loads(value or b"{}")
+        copies.setdefault(event["event_id"], set()).add(event["amount"])
+    bad = {event_id for event_id, amounts in copies.items() if -1 in amounts}
+    conflicting = {event_id for event_id, amounts in copies.items() if len(amounts) > 1 and event_id not in bad}
+    url = variables["PUBLISHER_URL"]
+    raw = [str(row[0]) for row in query(url, "SELECT event_id FROM raw.orders")]
+    dead = {str(row[0]) for row in query(url, "SELECT event_id FROM landing.dead_letters")}
+    quarantined = {str(row[0]) for row in query(url, "SELECT key FROM landing.quarantine")}
+    assert len(raw) == len(set(raw))
+    assert dead == bad
+    assert quarantined == conflicting
+    # A bad event may come again with a good amount: then the good copy is the one that counts.
+    mended = {event_id for event_id in bad if 7 in copies[event_id]}
+    assert set(raw) == (copies.keys() - bad - conflicting) | mended
 
 
 def test_killed_at_each_commit_point(

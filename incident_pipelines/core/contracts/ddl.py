@@ -49,7 +49,8 @@ def landing_ddl(contract: Landed) -> list[str]:
 def dead_letters_ddl(contracts: Iterable[Landed]) -> str:
     """Return the statement for the view over the dead letters of all datasets."""
     selects = [
-        f"SELECT '{contract.name}'::text AS contract, origin_id, partition, position, reason, reason_path, event_time, "
+        f"SELECT '{contract.name}'::text AS contract, origin_id, partition, position, reason, reason_path, "
+        "event_id, event_type, event_time, "
         "landed_at, kafka_timestamp, correlation_id, schema_version, key, headers, value, 'new'::text AS redrive_state "
         f"FROM {quoted('landing', contract.name)} WHERE reason IS NOT NULL"
         for contract in contracts
