@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -138,7 +139,9 @@ class _Writer(threading.Thread):
         if self.failure is None:
             self.drain(5)
         self.failure = self.failure or _SessionOver("finished")
-        self._queue.put(None)
+        # A warehouse that hangs must not hang the lander: closing its connection ends the thread.
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=5)
         self.join(10)
 
 
@@ -252,6 +255,7 @@ class _Session:
     def close(self) -> None:
         self._writer.finish()
         self._lander.rows_landed += self._writer.rows
+        self._partitions.clear()  # leaving the group must not flush what the writer no longer takes
         self._consumer.close()
         self._log.close()
         self._writer_log.close()
