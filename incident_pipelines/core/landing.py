@@ -66,12 +66,11 @@ class LogBatch:
         position: int,
         envelope: Envelope,
         value: bytes | None,
-        *,
         kafka_timestamp: int | None = None,
         key: bytes | None = None,
         headers: bytes | None = None,
-    ) -> None:
-        """Encode one message and count it in its hour.
+    ) -> int:
+        """Encode one message and count it in its hour; return the size of the batch in bytes.
 
         Args:
             position: offset, or number in an origin that is no topic.
@@ -109,16 +108,17 @@ class LogBatch:
             )
         )
         self.rows.append(row)
-        self.size_bytes += len(row)
+        self.size_bytes = size = self.size_bytes + len(row)
         hour = event_time // HOUR_MICROSECONDS
         count = self.hours.get(hour)
         if count is None:
             self.hours[hour] = HourCount(1, int(reason is not None), position, position)
-            return
+            return size
         count.rows += 1
         count.last_position = position
         if reason is not None:
             count.dead_letters += 1
+        return size
 
     def copy_data(self) -> bytes:
         """Return the whole batch as the data of a binary COPY into the log."""

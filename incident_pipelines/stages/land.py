@@ -261,11 +261,12 @@ class _Session:
         self._writer_log.close()
 
     def _take(self, messages: list[Message]) -> None:
+        """Decode messages into the open batches of their partitions; here landing spends its time."""
         now = microseconds(self._lander._clock())
         known: _Partition | None = None
         topic, number = None, -1
         for message in messages:
-            if message.topic() != topic or message.partition() != number:
+            if message.partition() != number or message.topic() != topic:
                 topic, number = message.topic(), message.partition()
                 known = self._partitions.get((topic, number)) if topic is not None and number is not None else None
             error = message.error()
@@ -283,16 +284,16 @@ class _Session:
                 known.opened = time.monotonic()
                 batch.landed_at = now
             headers = message.headers()
-            batch.add(
+            size = batch.add(
                 offset,
                 known.decode(value, now, now if timestamp is None else timestamp),
                 value,
-                kafka_timestamp=timestamp,
-                key=message.key(),
-                headers=msgspec.json.encode(headers) if headers else None,
+                timestamp,
+                message.key(),
+                msgspec.json.encode(headers) if headers else None,
             )
             known.following = offset + 1
-            if len(batch.rows) >= BATCH_ROWS or batch.size_bytes >= BATCH_BYTES:
+            if size >= BATCH_BYTES or len(batch.rows) >= BATCH_ROWS:
                 self._hand_over(known)
 
     def _handle(self, error: KafkaError, message: Message, known: _Partition | None) -> None:
