@@ -130,9 +130,10 @@ class LogBatch:
         if any(text is not None and (not text.isascii() or len(text) >= _SHORT) for text in texts):
             return _TOO_LONG
         kind, written_under = (_NULL_TEXT if text is None else _LENGTHS[len(text)] + text for text in texts)
+        repeated = kind, f"{written_under}{_NULL_TEXT}{_NULL_TEXT}"
         if len(self._repeated) < _KNOWN_TEXTS:
-            self._repeated[event_type, version] = kind, f"{written_under}{_NULL_TEXT}{_NULL_TEXT}"
-        return kind, f"{written_under}{_NULL_TEXT}{_NULL_TEXT}"
+            self._repeated[event_type, version] = repeated
+        return repeated
 
 
 def _text(text: str | None) -> bytes:

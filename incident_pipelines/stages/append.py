@@ -9,12 +9,10 @@ import psycopg
 from incident_pipelines.adapters.databases.postgres import available, driver_url
 from incident_pipelines.adapters.stores.log_append import LogRow, OriginKind, append
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.contracts.decoder import POSTGRES_EPOCH, Decode, decoder_for, microseconds
+from incident_pipelines.core.contracts.decoder import EPOCH_MILLISECONDS, Decode, decoder_for, microseconds
 
 MessageRecord = tuple[int, bytes | None, bytes]
 """(milliseconds since 1970-01-01 UTC, key, value)"""
-
-_EPOCH_MILLISECONDS = int(POSTGRES_EPOCH.timestamp() * 1000)
 
 
 class LogAppender:
@@ -72,7 +70,7 @@ class LogAppender:
                     return 0
             rows: list[LogRow] = []
             for milliseconds, key, value in records:
-                sent = (milliseconds - _EPOCH_MILLISECONDS) * 1000
+                sent = (milliseconds - EPOCH_MILLISECONDS) * 1000
                 rows.append(LogRow(decode(value, now, sent), value, key, sent))
             appended = append(connection, contract, kind, rows, landed_at=now)
             if chunk_key is not None:

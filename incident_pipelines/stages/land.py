@@ -19,7 +19,7 @@ from incident_pipelines.adapters.kafka.consumer import OffsetBounds, TopicIds, l
 from incident_pipelines.adapters.logs import fields
 from incident_pipelines.adapters.stores.landing_log import Claim, Fenced, PostgresLandingLog
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.contracts.decoder import POSTGRES_EPOCH, Decode, decoder_for, microseconds
+from incident_pipelines.core.contracts.decoder import EPOCH_MILLISECONDS, Decode, decoder_for, microseconds
 from incident_pipelines.core.errors import IncidentPipelinesError, SourceUnavailable
 from incident_pipelines.core.landing import LogBatch
 
@@ -44,8 +44,6 @@ FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 15.0
 MAX_FENCES = 4
 FENCES_WITHIN_SECONDS = 120.0
-
-_EPOCH_MILLISECONDS = int(POSTGRES_EPOCH.timestamp() * 1000)
 
 
 class MemberFenced(IncidentPipelinesError):
@@ -277,7 +275,7 @@ class _Session:
             if known is None or offset is None or offset < known.following:
                 continue  # fetched before the partition was taken away, or before it was sought
             kind, milliseconds = message.timestamp()
-            timestamp = None if kind == TIMESTAMP_NOT_AVAILABLE else ((milliseconds or 0) - _EPOCH_MILLISECONDS) * 1000
+            timestamp = None if kind == TIMESTAMP_NOT_AVAILABLE else ((milliseconds or 0) - EPOCH_MILLISECONDS) * 1000
             value = message.value()
             batch = known.batch
             if not batch.rows:

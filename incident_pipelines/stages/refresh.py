@@ -1,14 +1,12 @@
 """Publishes whatever is stale: raw windows first, then the marts over what changed in them."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from incident_pipelines.adapters.catalog_files import load_catalog
-from incident_pipelines.adapters.databases.postgres import available, postgres_engine
+from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.databases.publication import query
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.rules import RuleResult
@@ -62,23 +60,6 @@ def stale_windows(warehouse: Engine, catalog: Catalog) -> list[StaleWindow]:
     """
     with available("warehouse"), warehouse.connect() as connection:
         return [*_stale_raw(connection, catalog), *_stale_marts(connection, catalog)]
-
-
-def count_stale(environment: Mapping[str, str] = os.environ) -> int:
-    """Return the number of stale windows.
-
-    Args:
-        environment: WAREHOUSE_URL and the catalog's variables.
-
-    Raises:
-        InvalidDocument: the catalog is wrong.
-        SourceUnavailable: the warehouse does not answer.
-    """
-    warehouse = postgres_engine(environment["WAREHOUSE_URL"], "incident-pipelines count", pool_size=1)
-    try:
-        return len(stale_windows(warehouse, load_catalog(environment)))
-    finally:
-        warehouse.dispose()
 
 
 def refresh(warehouse: Engine, catalog: Catalog, *, owner: str) -> Iterator[Refreshed]:

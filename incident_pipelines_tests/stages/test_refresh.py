@@ -8,7 +8,7 @@ from sqlalchemy import text
 from incident_pipelines.core.publication import lock_key
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages.publish import PublishedWindow
-from incident_pipelines.stages.refresh import Failed, Refused, Skipped, count_stale, refresh, stale_windows
+from incident_pipelines.stages.refresh import Failed, Refused, Skipped, refresh, stale_windows
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.stages.shop import NOW, Shop, close_shop, hours, instant, open_shop, order, payment
 
@@ -26,7 +26,7 @@ def test_everything_that_landed_is_published_references_first_and_marts_last(sho
     shop.append("orders", order("a", "10T10"), order("b", "10T11"))
     shop.append("payments", payment(1, "10T10", "10T10"))
     shop.append("plans", {"plan_id": "basic", "price": 1, "updated_at": "2026-01-01T00:00:00Z"})
-    assert count_stale(shop.variables) == 4
+    assert len(stale_windows(shop.warehouse, shop.catalog)) == 4
     names = [name for name, _ in stale_windows(shop.warehouse, shop.catalog)]
     assert names.index("plans") < names.index("orders")
     done = list(refresh(shop.warehouse, shop.catalog, owner="refresh 1"))
@@ -38,7 +38,7 @@ def test_everything_that_landed_is_published_references_first_and_marts_last(sho
         ("turnover", instant("9")),
     ]
     assert [w.window for w in done if w.dataset == "orders"] == [*hours("10T11", "10T10")]
-    assert count_stale(shop.variables) == 0
+    assert len(stale_windows(shop.warehouse, shop.catalog)) == 0
     assert list(refresh(shop.warehouse, shop.catalog, owner="refresh 2")) == []
 
 

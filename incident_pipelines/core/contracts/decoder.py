@@ -51,6 +51,9 @@ class Envelope(NamedTuple):
     reason_path: str | None = None
 
 
+EPOCH_MILLISECONDS = int(POSTGRES_EPOCH.timestamp() * 1000)
+"""2000-01-01 UTC as Kafka counts: milliseconds since 1970-01-01 UTC."""
+
 Decode = Callable[[bytes | None, int, int], Envelope]
 """(value, now, sent) → envelope; both times in microseconds since 2000-01-01 UTC."""
 
@@ -113,23 +116,23 @@ class _Fields:
             + self._timestamps
         )
 
-    def quotes(self, row: Any) -> int:
-        """Return how many quotation marks the message holds if it has each of its fields once and nothing else.
+    def is_plain(self, message: bytes, row: Any) -> bool:
+        """Return whether the message is known to hold each of its fields once and nothing else.
 
-        Only true of messages without escapes: two marks for each key and two more for each text.
+        Without escapes that shows in the number of quotation marks: two for each key and two more for each text.
         """
         marks = self._required_quotes
         for get, quoted in self._optional:
             value = get(row)
             if value is not msgspec.UNSET:
                 marks += 2 if value is None else quoted
-        return marks
+        return message.count(_QUOTE) == marks and _BACKSLASH not in message
 
     def problem(self, row: Any, message: bytes, path: str = "$", *, plain: bool = False) -> Problem | None:
         """Return what is wrong with a decoded row, or None.
 
         Args:
-            plain: the message is known to hold each of its fields once and nothing else.
+            plain: what `is_plain` says of it.
         """
         if "".join(self.required_uuids(row)).encode().translate(_HEX) != self.expected_uuids or self._optional_uuids:
             for name in self._uuids:
@@ -151,6 +154,13 @@ class _Fields:
             if value and value.tzinfo is not UTC and abs(value.utcoffset()) >= _MAX_ZONE:
                 return "malformed_value", f"{path}.{name}"
         return None
+
+
+def _implausible(event_time: int, now: int, earliest: int) -> str | None:
+    """Return the reason why a time decides nothing, or None."""
+    if event_time > now + MAX_FUTURE_MICROSECONDS:
+        return "time_in_future"
+    return "time_before_start" if event_time < earliest else None
 
 
 def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
@@ -201,7 +211,7 @@ def _event_decoder(contract: EventContract, start: datetime) -> Decode:
     """Return the decoder of an event stream: a closure, for this is where landing spends its time."""
     fields = _Fields(contract)
     decode_struct: Callable[[bytes], Any] = msgspec.json.Decoder(fields.struct).decode
-    quotes, find_field_problem, required_uuids = fields.quotes, fields.problem, fields.required_uuids
+    is_plain, find_field_problem, required_uuids = fields.is_plain, fields.problem, fields.required_uuids
     expected_uuids, varied = fields.expected_uuids, fields.varied
     known: set[tuple[Any, ...]] = set()
     names = [contract.event_id, contract.event_type, contract.correlation_id, contract.schema_version]
@@ -221,7 +231,7 @@ def _event_decoder(contract: EventContract, start: datetime) -> Decode:
             event = decode_struct(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return dead(value, now, sent, find_problem(value) or explain(error))
-        plain = value.count(_QUOTE) == quotes(event) and _BACKSLASH not in value
+        plain = is_plain(value, event)
         if not plain and (problem := find_problem(value)):
             return dead(value, now, sent, problem)
         rest = varied(event)
@@ -245,10 +255,8 @@ def _event_decoder(contract: EventContract, start: datetime) -> Decode:
         elif correlation_id is not None:
             correlation_id = str(correlation_id)
         event_time = microseconds(created_at)
-        if event_time > now + MAX_FUTURE_MICROSECONDS:
-            return dead(value, now, sent, ("time_in_future", f"$.{contract.event_time}"))
-        if event_time < earliest:
-            return dead(value, now, sent, ("time_before_start", f"$.{contract.event_time}"))
+        if reason := _implausible(event_time, now, earliest):
+            return dead(value, now, sent, (reason, f"$.{contract.event_time}"))
         return _envelope(Envelope, (event_time, str(event_id), event_type, correlation_id, version, None, None))
 
     return decode
@@ -270,7 +278,8 @@ class _RowDecoder:
             row = self._decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._dead(value, now, sent, find_problem(value) or explain(error))
-        problem = find_problem(value) or self._fields.problem(row, value)
+        plain = self._fields.is_plain(value, row)
+        problem = (None if plain else find_problem(value)) or self._fields.problem(row, value, plain=plain)
         return self._dead(value, now, sent, problem) if problem else self._located(row, value, now, sent, "r")
 
     def _located(self, row: Any, value: bytes, now: int, sent: int, op: str, path: str = "$") -> Envelope:
@@ -281,12 +290,7 @@ class _RowDecoder:
             if not isinstance(created_at, datetime):
                 return self._dead(value, now, sent, ("missing_field", f"{path}.{contract.time_column}"))
             event_time = microseconds(created_at)
-            reason = None
-            if event_time > now + MAX_FUTURE_MICROSECONDS:
-                reason = "time_in_future"
-            elif event_time < self._start:
-                reason = "time_before_start"
-            if reason:
+            if reason := _implausible(event_time, now, self._start):
                 return self._dead(value, now, sent, (reason, f"{path}.{contract.time_column}"))
         key = [getattr(row, name) for name in contract.primary_key]
         for name, part in zip(contract.primary_key, key, strict=True):
@@ -398,7 +402,7 @@ def _dead_letter(
         parts = [_storable(parsed.get(name)) if name else None for name in names]  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         try:
             claimed = microseconds(msgspec.convert(parsed.get(time_name), Annotated[datetime, msgspec.Meta(tz=True)]))  # pyright: ignore[reportUnknownMemberType]
-            if start <= claimed <= now + MAX_FUTURE_MICROSECONDS:
+            if not _implausible(claimed, now, start):
                 event_time = claimed
         except msgspec.ValidationError:
             pass
