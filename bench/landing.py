@@ -25,8 +25,9 @@ from bench.figures import Figures
 from incident_pipelines.adapters.catalog_files import load_catalog
 from incident_pipelines.adapters.databases.postgres import driver_url
 from incident_pipelines.adapters.stores.landing_log import copy_statement
-from incident_pipelines.core.contracts.decoder import decoder_for, microseconds
-from incident_pipelines.core.landing import LogBatch
+from incident_pipelines.core.contracts.decoder import microseconds
+from incident_pipelines.core.contracts.run_decoder import MessageDecoder
+from incident_pipelines.core.landing import LogBatch, Messages
 from incident_pipelines.stack.stack import Stack
 from incident_pipelines.stages.land import BATCH_ROWS
 from incident_pipelines.stages.prepare import prepare_warehouse
@@ -127,16 +128,18 @@ def _fill(bootstrap_servers: str, values: list[bytes]) -> None:
 def _encoded(environment: Mapping[str, str], values: list[bytes]) -> list[bytes]:
     """Encode the rows as the lander would, in transactions of the same size."""
     catalog = load_catalog(environment)
-    decode = decoder_for(catalog.landed[CONTRACT], catalog.start)
+    decoder = MessageDecoder(catalog.landed[CONTRACT], catalog.start)
     now = microseconds(datetime.now(UTC))
     encoded: list[bytes] = []
     for partition in range(PARTITIONS):
         part = values[partition::PARTITIONS]
         for first in range(0, len(part), BATCH_ROWS):
             batch = LogBatch(1, partition, now)
-            for position, value in enumerate(part[first : first + BATCH_ROWS], first):
-                batch.add(position, decode(value, now, now), value, kafka_timestamp=now, key=value[13:49])
-            encoded.append(batch.copy_data())
+            some = part[first : first + BATCH_ROWS]
+            sent = [now] * len(some)
+            messages = Messages.of(some, sent, keys=[value[13:49] for value in some])
+            batch.add(range(first, first + len(some)), messages, decoder.envelopes(some, sent, now))
+            encoded.append(b"".join(batch.copy_data()))
     return encoded
 
 

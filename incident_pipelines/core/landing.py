@@ -1,27 +1,59 @@
-"""Message → row of the log, encoded for a binary COPY."""
+"""Messages → rows of the log, encoded for a binary COPY."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from struct import Struct
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from incident_pipelines.core.contracts.ddl import ENVELOPE
-from incident_pipelines.core.contracts.decoder import Envelope
+from incident_pipelines.core.contracts.decoder import Envelopes
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
 
 HOUR_MICROSECONDS = 3_600_000_000
 
-_place = Struct(">hiiii").pack
-_timed = Struct(">iqiqiqiq").pack
-_untimed = Struct(">iqiiqiq").pack
+_Integers = NDArray[np.int64]
+
 _length = Struct(">i").pack
 _NULL = _length(-1)
-# The same as texts: each character is one byte in Latin-1.
-_NULL_TEXT = _NULL.decode("latin-1")
-_SHORT = 256
-_LENGTHS = [_length(length).decode("latin-1") for length in range(_SHORT)]
-_TOO_LONG = ("", "")
-_KNOWN_TEXTS = 1_000
+
+# The numbers that each row begins with, each behind its length; those of NULL are cut out.
+_NUMBERS = (("origin", 4), ("partition", 4), ("position", 8), ("sent", 8), ("landed", 8), ("event", 8))
+_HEAD = np.dtype(
+    [("columns", ">i2")]
+    + [(name + part, f">i{size}") for name, bytes_ in _NUMBERS for part, size in (("_length", 4), ("", bytes_))]
+)
+_SENT_AT = slice(_HEAD.fields["sent_length"][1], _HEAD.fields["landed_length"][1]) if _HEAD.fields else slice(0)
+
+
+class Messages(NamedTuple):
+    """Messages, at least one, by column.
+
+    Args:
+        sent: microseconds since 2000-01-01 UTC; None where that is not known.
+    """
+
+    values: Sequence[bytes | None]
+    sent: Sequence[int | None]
+    keys: Sequence[bytes | None]
+    headers: Sequence[bytes | None]
+
+    @classmethod
+    def of(
+        cls,
+        values: Sequence[bytes | None],
+        sent: Sequence[int | None] | None = None,
+        keys: Sequence[bytes | None] | None = None,
+        headers: Sequence[bytes | None] | None = None,
+    ) -> "Messages":
+        """Fill in the columns that are not given with None."""
+        absent = [None] * len(values)
+        return cls(values, sent or absent, keys or absent, headers or absent)
 
 
 @dataclass(slots=True)
@@ -51,89 +83,125 @@ class LogBatch:
     origin_id: int
     partition: int
     landed_at: int
-    rows: list[bytes] = field(default_factory=list[bytes])
-    hours: dict[int, HourCount] = field(default_factory=dict[int, HourCount])
+    rows: int = 0
     size_bytes: int = 0
-    _repeated: dict[tuple[str | None, str | None], tuple[str, str]] = field(
-        default_factory=dict[tuple[str | None, str | None], tuple[str, str]]
-    )
+    hours: dict[int, HourCount] = field(default_factory=dict[int, HourCount])
+    _encoded: list[bytes] = field(default_factory=list[bytes])
 
-    def __post_init__(self) -> None:
-        self._place = _place(len(ENVELOPE), 4, self.origin_id, 4, self.partition)
-
-    def add(
-        self,
-        position: int,
-        envelope: Envelope,
-        value: bytes | None,
-        kafka_timestamp: int | None = None,
-        key: bytes | None = None,
-        headers: bytes | None = None,
-    ) -> int:
-        """Encode one message and count it in its hour; return the size of the batch in bytes.
+    def add(self, positions: Sequence[int], messages: Messages, envelopes: Envelopes) -> None:
+        """Encode messages and count them in their hours.
 
         Args:
-            position: offset, or number in an origin that is no topic.
-            kafka_timestamp: microseconds since 2000-01-01 UTC.
+            positions: ascending; offset, or number in an origin that is no topic.
         """
-        event_time, event_id, event_type, correlation_id, version, reason, reason_path = envelope
-        head = (
-            _timed(8, position, 8, kafka_timestamp, 8, self.landed_at, 8, event_time)
-            if kafka_timestamp is not None
-            else _untimed(8, position, -1, 8, self.landed_at, 8, event_time)
+        places = np.asarray(positions, np.int64)
+        times = np.asarray(envelopes.event_times, np.int64)
+        encoded = _join(
+            self._heads(places, messages.sent, times),
+            *_sized(_utf8(envelopes.event_ids)),
+            _repeated(envelopes.event_types),
+            *_sized(_utf8(envelopes.correlation_ids)),
+            _repeated(envelopes.schema_versions),
+            _repeated(envelopes.reasons),
+            _repeated(envelopes.reason_paths),
+            *_sized(messages.keys),
+            *_sized(messages.headers),
+            *_sized(messages.values),
         )
-        repeated = self._repeated.get((event_type, version)) or self._repeat(event_type, version)
-        if (
-            reason is None
-            and (event_id is None or (event_id.isascii() and len(event_id) < _SHORT))
-            and (correlation_id is None or (correlation_id.isascii() and len(correlation_id) < _SHORT))
-            and repeated is not _TOO_LONG
-        ):
-            # One string and one encoding for what nearly every message has: four short ASCII texts.
-            described = (
-                f"{_NULL_TEXT if event_id is None else f'{_LENGTHS[len(event_id)]}{event_id}'}{repeated[0]}"
-                f"{_NULL_TEXT if correlation_id is None else f'{_LENGTHS[len(correlation_id)]}{correlation_id}'}"
-                f"{repeated[1]}"
-            ).encode("latin-1")
-        else:
-            described = b"".join(map(_text, (event_id, event_type, correlation_id, version, reason, reason_path)))
-        row = b"".join(
-            (
-                self._place,
-                head,
-                described,
-                _NULL if key is None else _length(len(key)) + key,
-                _NULL if headers is None else _length(len(headers)) + headers,
-                _NULL if value is None else _length(len(value)) + value,
-            )
+        self._encoded.append(encoded)
+        self.rows += len(times)
+        self.size_bytes += len(encoded)
+        self._count(times, places, envelopes.reasons)
+
+    def copy_data(self) -> Iterator[bytes]:
+        """Give the whole batch, piece by piece, as the data of a binary COPY into the log."""
+        yield COPY_HEADER
+        yield from self._encoded
+        yield COPY_TRAILER
+
+    def _heads(self, positions: _Integers, sent: Sequence[int | None], times: _Integers) -> list[bytes]:
+        unknown = None in sent
+        head = np.empty(len(times), _HEAD)
+        head["columns"] = len(ENVELOPE)
+        for name, size in _NUMBERS:
+            head[f"{name}_length"] = size
+        head["origin"], head["partition"] = self.origin_id, self.partition
+        head["position"] = positions
+        head["sent"] = [at or 0 for at in sent] if unknown else sent
+        head["landed"] = self.landed_at
+        head["event"] = times
+        heads: list[bytes] = head.view(f"V{_HEAD.itemsize}").tolist()
+        if unknown:
+            for number, at in enumerate(sent):
+                if at is None:
+                    heads[number] = heads[number][: _SENT_AT.start] + _NULL + heads[number][_SENT_AT.stop :]
+        return heads
+
+    def _count(self, times: _Integers, positions: _Integers, reasons: Sequence[str | None]) -> None:
+        hours = times // HOUR_MICROSECONDS
+        dead = np.fromiter((reason is not None for reason in reasons), np.bool_, len(reasons))
+        for hour in np.unique(hours).tolist():
+            there = hours == hour
+            of_hour = positions[there]
+            rows, dead_letters = len(of_hour), int(np.count_nonzero(dead & there))
+            count = self.hours.get(hour)
+            if count is None:
+                self.hours[hour] = HourCount(rows, dead_letters, int(of_hour[0]), int(of_hour[-1]))
+            else:
+                count.rows += rows
+                count.dead_letters += dead_letters
+                count.last_position = int(of_hour[-1])
+
+
+_Column = bytes | Sequence[bytes]
+"""One part of each row; bytes alone where all rows have the same."""
+
+
+def _join(*columns: _Column) -> bytes:
+    """Put rows together from their parts, in one join: nothing is copied twice."""
+    parts: list[Iterable[bytes]] = []
+    same = b""
+    for column in columns:
+        if isinstance(column, bytes):
+            same += column
+            continue
+        if same:
+            parts.append(repeat(same))
+            same = b""
+        parts.append(column)
+    if same:
+        parts.append(repeat(same))
+    return b"".join(chain.from_iterable(zip(*parts, strict=False)))
+
+
+def _sized(column: Sequence[bytes | None]) -> tuple[_Column, _Column]:
+    """Return the lengths of the values, encoded, and the values; an absent one is a length of -1 and no bytes."""
+    if None in column:
+        if column.count(None) == len(column):
+            return _NULL, b""
+        return (
+            [_NULL if value is None else _length(len(value)) for value in column],
+            [value or b"" for value in column],
         )
-        self.rows.append(row)
-        self.size_bytes = size = self.size_bytes + len(row)
-        hour = event_time // HOUR_MICROSECONDS
-        count = self.hours.get(hour)
-        if count is None:
-            self.hours[hour] = HourCount(1, int(reason is not None), position, position)
-            return size
-        count.rows += 1
-        count.last_position = position
-        if reason is not None:
-            count.dead_letters += 1
-        return size
+    present: Sequence[bytes] = column  # pyright: ignore[reportAssignmentType]
+    lengths = list(map(len, present))
+    if lengths.count(lengths[0]) == len(lengths):
+        return _length(lengths[0]), present
+    return np.array(lengths, ">i4").view("V4").tolist(), present
 
-    def copy_data(self) -> bytes:
-        """Return the whole batch as the data of a binary COPY into the log."""
-        return b"".join((COPY_HEADER, *self.rows, COPY_TRAILER))
 
-    def _repeat(self, event_type: str | None, version: str | None) -> tuple[str, str]:
-        """Encode what comes again and again: event type, and version with the two absent fields behind it."""
-        texts = [event_type, version]
-        if any(text is not None and (not text.isascii() or len(text) >= _SHORT) for text in texts):
-            return _TOO_LONG
-        kind, written_under = (_NULL_TEXT if text is None else _LENGTHS[len(text)] + text for text in texts)
-        repeated = kind, f"{written_under}{_NULL_TEXT}{_NULL_TEXT}"
-        if len(self._repeated) < _KNOWN_TEXTS:
-            self._repeated[event_type, version] = repeated
-        return repeated
+def _utf8(column: Sequence[str | None]) -> Sequence[bytes | None]:
+    if None in column:
+        return [None if text is None else text.encode() for text in column]
+    return list(map(str.encode, column))  # pyright: ignore[reportArgumentType]
+
+
+def _repeated(column: Sequence[str | None]) -> _Column:
+    """Encode texts of which there are few different ones, each behind its length."""
+    known = {text: _text(text) for text in set(column)}
+    if len(known) == 1:
+        return known[column[0]]
+    return list(map(known.__getitem__, column))
 
 
 def _text(text: str | None) -> bytes:

@@ -7,9 +7,11 @@ from typing import Any
 import psycopg
 
 from incident_pipelines.adapters.databases.postgres import available, driver_url
-from incident_pipelines.adapters.stores.log_append import LogRow, OriginKind, append
+from incident_pipelines.adapters.stores.log_append import OriginKind, append
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.contracts.decoder import EPOCH_MILLISECONDS, Decode, decoder_for, microseconds
+from incident_pipelines.core.contracts.decoder import EPOCH_MILLISECONDS, microseconds
+from incident_pipelines.core.contracts.run_decoder import MessageDecoder
+from incident_pipelines.core.landing import Messages
 
 MessageRecord = tuple[int, bytes | None, bytes]
 """(milliseconds since 1970-01-01 UTC, key, value)"""
@@ -31,7 +33,7 @@ class LogAppender:
         self._catalog = catalog
         self._clock = clock
         self._connection: psycopg.Connection[Any] | None = None
-        self._decoders: dict[str, Decode] = {}
+        self._decoders: dict[str, MessageDecoder] = {}
 
     def append(
         self,
@@ -53,8 +55,8 @@ class LogAppender:
             SourceUnavailable: the warehouse does not answer; nothing was appended.
         """
         if contract not in self._decoders:
-            self._decoders[contract] = decoder_for(self._catalog.landed[contract], self._catalog.start)
-        decode, now = self._decoders[contract], microseconds(self._clock())
+            self._decoders[contract] = MessageDecoder(self._catalog.landed[contract], self._catalog.start)
+        decoder, now = self._decoders[contract], microseconds(self._clock())
         with available("warehouse"), self._open().transaction():
             connection = self._open()
             if chunk_key is not None:
@@ -68,11 +70,14 @@ class LogAppender:
                 ).fetchone()
                 if done:
                     return 0
-            rows: list[LogRow] = []
-            for milliseconds, key, value in records:
-                sent = (milliseconds - EPOCH_MILLISECONDS) * 1000
-                rows.append(LogRow(decode(value, now, sent), value, key, sent))
-            appended = append(connection, contract, kind, rows, landed_at=now)
+            given = list(records)
+            if not given:
+                return 0
+            sent = [(milliseconds - EPOCH_MILLISECONDS) * 1000 for milliseconds, _, _ in given]
+            values = [value for _, _, value in given]
+            messages = Messages.of(values, sent, keys=[key for _, key, _ in given])
+            envelopes = decoder.envelopes(values, sent, now)
+            appended = append(connection, contract, kind, messages, envelopes, landed_at=now)
             if chunk_key is not None:
                 connection.execute(
                     "INSERT INTO landing.chunks (contract, chunk_key, origin_id, rows) VALUES (%s, %s, %s, %s)",

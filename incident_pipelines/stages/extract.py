@@ -14,12 +14,12 @@ from incident_pipelines.adapters.databases.raw_sql import known_images
 from incident_pipelines.adapters.databases.source_table import Row, SourceTable
 from incident_pipelines.adapters.failpoints import failpoint
 from incident_pipelines.adapters.stores.landing_log import hour_start
-from incident_pipelines.adapters.stores.log_append import LogRow, append
+from incident_pipelines.adapters.stores.log_append import append
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.contracts.decoder import decoder_for, microseconds
+from incident_pipelines.core.contracts.decoder import Envelopes, decoder_for, microseconds
 from incident_pipelines.core.contracts.images import image_of
 from incident_pipelines.core.contracts.model import RowsContract, TableSource
-from incident_pipelines.core.landing import HOUR_MICROSECONDS
+from incident_pipelines.core.landing import HOUR_MICROSECONDS, Messages
 from incident_pipelines.core.windows import TimeWindow
 
 OVERLAP = timedelta(minutes=10)
@@ -112,16 +112,18 @@ def _append_changed(
                 text("SELECT pg_advisory_xact_lock(hashtextextended('extract ' || :dataset, 0))"),
                 {"dataset": contract.name},
             )
-            rows: list[LogRow] = []
-            for key in _unknown(connection, contract, images):
+            keys = _unknown(connection, contract, images)
+            if keys:
                 # A dead letter keeps its key too, or it would be appended again each time.
-                envelope = decode(images[key], landed_at, landed_at)._replace(event_id=key)
-                rows.append(LogRow(envelope, images[key]))
-            if rows:
+                values = [images[key] for key in keys]
+                envelopes = Envelopes.of(
+                    decode(value, landed_at, landed_at)._replace(event_id=key)
+                    for key, value in zip(keys, values, strict=True)
+                )
                 driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
-                append(driver, contract.name, "extract", rows, landed_at=landed_at)
-        appended += len(rows)
-        hours |= {row.envelope.event_time // HOUR_MICROSECONDS for row in rows}
+                append(driver, contract.name, "extract", Messages.of(values), envelopes, landed_at=landed_at)
+                hours |= {time // HOUR_MICROSECONDS for time in envelopes.event_times}
+        appended += len(keys)
         failpoint("extract.after_page")
     return Extracted(contract.name, appended, read, tuple(hour_start(hour) for hour in sorted(hours)))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 
 import msgspec
 import psycopg
@@ -19,9 +20,10 @@ from incident_pipelines.adapters.kafka.consumer import OffsetBounds, TopicIds, l
 from incident_pipelines.adapters.logs import fields
 from incident_pipelines.adapters.stores.landing_log import Claim, Fenced, PostgresLandingLog
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.contracts.decoder import EPOCH_MILLISECONDS, Decode, decoder_for, microseconds
+from incident_pipelines.core.contracts.decoder import EPOCH_MILLISECONDS, microseconds
+from incident_pipelines.core.contracts.run_decoder import MessageDecoder
 from incident_pipelines.core.errors import IncidentPipelinesError, SourceUnavailable
-from incident_pipelines.core.landing import LogBatch
+from incident_pipelines.core.landing import LogBatch, Messages
 
 LOGGER = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class _SessionOver(Exception):
 @dataclass(slots=True)
 class _Partition:
     claim: Claim
-    decode: Decode
+    decoder: MessageDecoder
     batch: LogBatch
     expected: int
     """next offset in the log once everything that is queued has been written"""
@@ -101,7 +103,7 @@ class _Writer(threading.Thread):
             raise _SessionOver(f"topic {claim.topic} is not the one that was claimed")
         self._log.append(claim, expected, following, batch)
         self.committed[claim.topic, claim.partition] = following
-        self.rows += len(batch.rows)
+        self.rows += batch.rows
 
     def put(self, claim: Claim, expected: int, following: int, batch: LogBatch) -> None:
         """Hand a batch over; waits while the warehouse is behind.
@@ -167,7 +169,7 @@ class Lander:
         self._member = member
         self._group = group
         self._clock = clock
-        self._decoders = {topic: decoder_for(contract, catalog.start) for topic, contract in catalog.topics.items()}
+        self._decoders = {topic: MessageDecoder(contract, catalog.start) for topic, contract in catalog.topics.items()}
         self.rows_landed = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -259,42 +261,51 @@ class _Session:
         self._writer_log.close()
 
     def _take(self, messages: list[Message]) -> None:
-        """Decode messages into the open batches of their partitions; here landing spends its time."""
-        now = microseconds(self._lander._clock())
-        known: _Partition | None = None
-        topic, number = None, -1
-        for message in messages:
-            if message.partition() != number or message.topic() != topic:
-                topic, number = message.topic(), message.partition()
-                known = self._partitions.get((topic, number)) if topic is not None and number is not None else None
-            error = message.error()
-            if error is not None:
-                self._handle(error, message, known)
-                continue
-            offset = message.offset()
-            if known is None or offset is None or offset < known.following:
-                continue  # fetched before the partition was taken away, or before it was sought
-            kind, milliseconds = message.timestamp()
-            timestamp = None if kind == TIMESTAMP_NOT_AVAILABLE else ((milliseconds or 0) - EPOCH_MILLISECONDS) * 1000
-            value = message.value()
-            batch = known.batch
-            if not batch.rows:
-                known.opened = time.monotonic()
-                batch.landed_at = now
-            headers = message.headers()
-            size = batch.add(
-                offset,
-                known.decode(value, now, now if timestamp is None else timestamp),
-                value,
-                timestamp,
-                message.key(),
-                msgspec.json.encode(headers) if headers else None,
-            )
-            known.following = offset + 1
-            if size >= BATCH_BYTES or len(batch.rows) >= BATCH_ROWS:
-                self._hand_over(known)
+        """Decode messages into the open batches of their partitions, those of one partition together."""
+        places = list(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
+        for (topic, number), run in groupby(range(len(messages)), places.__getitem__):
+            known = self._partitions.get((topic, number)) if topic is not None and number is not None else None
+            records = [messages[n] for n in run]
+            errors = [message for message in records if message.error() is not None]
+            if errors:
+                records = [message for message in records if message.error() is None]
+            if known is not None and records:
+                self._add(known, records)
+            for message in errors:
+                self._handle(message, known)
 
-    def _handle(self, error: KafkaError, message: Message, known: _Partition | None) -> None:
+    def _add(self, partition: _Partition, records: list[Message]) -> None:
+        now = microseconds(self._lander._clock())
+        offsets: list[int] = list(map(Message.offset, records))  # pyright: ignore[reportAssignmentType]
+        if offsets[0] < partition.following:
+            # Fetched before the partition was sought.
+            records = [record for record, offset in zip(records, offsets, strict=True) if offset >= partition.following]
+            offsets = [offset for offset in offsets if offset >= partition.following]
+            if not records:
+                return
+        sent = [
+            None if kind == TIMESTAMP_NOT_AVAILABLE else (milliseconds - EPOCH_MILLISECONDS) * 1000
+            for kind, milliseconds in map(Message.timestamp, records)
+        ]
+        values = list(map(Message.value, records))
+        batch = partition.batch
+        if not batch.rows:
+            partition.opened = time.monotonic()
+            batch.landed_at = now
+        messages = Messages(
+            values,
+            sent,
+            list(map(Message.key, records)),
+            [msgspec.json.encode(header) if header else None for header in map(Message.headers, records)],
+        )
+        batch.add(offsets, messages, partition.decoder.envelopes(values, sent, now))
+        partition.following = offsets[-1] + 1
+        if batch.size_bytes >= BATCH_BYTES or batch.rows >= BATCH_ROWS:
+            self._hand_over(partition)
+
+    def _handle(self, message: Message, known: _Partition | None) -> None:
+        error = message.error()
+        assert error is not None
         code = error.code()
         if code == KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
             end = message.offset()

@@ -11,6 +11,8 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from incident_pipelines.adapters.databases.postgres import driver_url
+from incident_pipelines.adapters.stores.landing_log import PostgresLandingLog
 from incident_pipelines.stages.landing_state import LandingCommandRefused, landing_status, resume_landing
 from incident_pipelines.stages.prepare import prepare_warehouse
 from incident_pipelines_tests.builders import order_bytes, orders_catalog
@@ -229,3 +231,24 @@ def test_forbidden_statements_of_the_lander(setting: Setting) -> None:
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             query(setting.warehouse_url, statement)
+
+
+@pytest.mark.parametrize("lock", ["FROM landing.offsets FOR UPDATE", "pg_advisory_xact_lock"])
+def test_a_member_that_hangs_in_a_transaction_does_not_keep_its_partition(setting: Setting, lock: str) -> None:
+    url = setting.warehouse_url
+    before, after = (PostgresLandingLog(url, f"lander {name}") for name in ("before", "after"))
+    claim = before.claim("orders", setting.topic, "id", 0, 0)
+    hanging = psycopg.connect(driver_url(url), application_name="lander before writer")
+    if lock.startswith("FROM"):
+        hanging.execute("SELECT next FROM landing.offsets FOR UPDATE")
+    else:
+        hanging.execute("SELECT pg_advisory_xact_lock(hashtextextended('landing.topic:' || %s, 0))", (setting.topic,))
+    bystander = psycopg.connect(driver_url(url), application_name="report")
+    bystander.execute("SELECT count(*) FROM landing.offsets")
+    taken = after.claim("orders", setting.topic, "id", 0, 0)
+    assert taken.epoch == claim.epoch + 1
+    with pytest.raises(psycopg.OperationalError):
+        hanging.execute("SELECT 1")
+    bystander.execute("SELECT 1")
+    for connection in (before, after, hanging, bystander):
+        connection.close()

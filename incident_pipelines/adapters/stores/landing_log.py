@@ -1,6 +1,7 @@
 """The landing log of topics in PostgreSQL: rows and next offset in one transaction, fenced by an epoch."""
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,25 @@ from psycopg import sql
 
 from incident_pipelines.adapters.databases.postgres import driver_url
 from incident_pipelines.adapters.failpoints import failpoint
+from incident_pipelines.adapters.logs import fields
 from incident_pipelines.core.contracts.ddl import ENVELOPE
 from incident_pipelines.core.contracts.decoder import POSTGRES_EPOCH
 from incident_pipelines.core.landing import HourCount, LogBatch
+
+LOGGER = logging.getLogger(__name__)
+
+STUCK_SECONDS = 5
+"""A new owner waits this long for a transaction of the one before; landing a batch takes well under one second."""
+END_STUCK_OWNERS = """
+SELECT activity.application_name, pg_terminate_backend(activity.pid)
+FROM pg_stat_activity AS activity
+WHERE activity.usename = current_user
+  AND activity.pid <> pg_backend_pid()
+  AND activity.xact_start < now() - make_interval(secs => %(seconds)s)
+  AND activity.application_name IN (
+      SELECT unnest(ARRAY[owner, owner || ' writer']) FROM landing.offsets WHERE topic = %(topic)s
+  )
+"""
 
 StopReason = Literal["topic_recreated", "offset_beyond_end"]
 
@@ -70,7 +87,21 @@ class PostgresLandingLog:
         Returns:
             The claim; it is stopped if the stored offset belongs to another incarnation of the topic.
         """
+        try:
+            return self._claim(contract, topic, topic_id, partition, first_offset)
+        except psycopg.errors.LockNotAvailable:
+            # A member that hangs, or whose machine does, in mid-transaction: it must not keep the partition from us.
+            ended = self._connection.execute(END_STUCK_OWNERS, {"topic": topic, "seconds": STUCK_SECONDS}).fetchall()
+            self._connection.commit()
+            LOGGER.warning(
+                "ended transactions that kept a partition",
+                extra=fields(topic=topic, partition=partition, owners=[owner for owner, _ in ended]),
+            )
+        return self._claim(contract, topic, topic_id, partition, first_offset)
+
+    def _claim(self, contract: str, topic: str, topic_id: str, partition: int, first_offset: int) -> Claim:
         with self._connection.transaction():
+            self._connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{STUCK_SECONDS}s",))
             self._lock_topic(topic)
             stored = self._connection.execute(
                 "SELECT o.origin_id, o.next, o.state, o.stopped_reason, g.topic_id FROM landing.offsets o "
@@ -127,7 +158,8 @@ class PostgresLandingLog:
             failpoint("land.after_fence")
             if batch.rows:
                 with self._connection.cursor() as cursor, cursor.copy(self._copy(claim.contract)) as copy:
-                    copy.write(batch.copy_data())
+                    for piece in batch.copy_data():
+                        copy.write(piece)
                 failpoint("land.after_copy")
                 raise_hours(self._connection, claim.contract, batch.origin_id, batch.partition, batch.hours)
             failpoint("land.before_commit")

@@ -1,32 +1,17 @@
 """Appends to the landing log what comes from no topic: history, extracts, recoveries, redrives, corrections."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import psycopg
 
 from incident_pipelines.adapters.stores.landing_log import copy_statement, raise_hours
-from incident_pipelines.core.contracts.decoder import Envelope
-from incident_pipelines.core.landing import LogBatch
+from incident_pipelines.core.contracts.decoder import Envelopes
+from incident_pipelines.core.landing import LogBatch, Messages
 
 OriginKind = Literal["history", "extract", "recovery", "redrive", "correction"]
 
 _PARTITION = 0
-
-
-@dataclass(frozen=True)
-class LogRow:
-    """One row to append.
-
-    Args:
-        timestamp: when it was sent, in microseconds since 2000-01-01 UTC; None where that is not known.
-    """
-
-    envelope: Envelope
-    value: bytes
-    key: bytes | None = None
-    timestamp: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,34 +27,35 @@ def append(
     connection: psycopg.Connection[Any],
     contract: str,
     kind: OriginKind,
-    rows: Sequence[LogRow],
+    messages: Messages,
+    envelopes: Envelopes,
     *,
     landed_at: int,
     note: str | None = None,
 ) -> AppendedRows:
-    """Append rows in the order given, in the caller's transaction; others that append to the origin wait for its end.
+    """Append messages in their order in the caller's transaction; others that append to the origin wait for its end.
 
     Args:
         contract: name of the dataset.
         kind: with `contract` and `note` it names the origin, which is opened by the first append.
         landed_at: microseconds since 2000-01-01 UTC.
     """
-    origin_id = _origin(connection, contract, kind, note)
+    origin_id, count = _origin(connection, contract, kind, note), len(messages.values)
     taken = connection.execute(
         "INSERT INTO landing.positions AS p (origin_id, partition, next) VALUES (%s, %s, %s) "
         "ON CONFLICT (origin_id, partition) DO UPDATE SET next = p.next + excluded.next RETURNING next",
-        (origin_id, _PARTITION, len(rows)),
+        (origin_id, _PARTITION, count),
     ).fetchone()
     assert taken is not None
-    first = taken[0] - len(rows)
+    first = taken[0] - count
     batch = LogBatch(origin_id, _PARTITION, landed_at)
-    for position, row in enumerate(rows, first):
-        batch.add(position, row.envelope, row.value, kafka_timestamp=row.timestamp, key=row.key)
-    if rows:
+    if count:
+        batch.add(range(first, first + count), messages, envelopes)
         with connection.cursor() as cursor, cursor.copy(copy_statement(contract)) as copy:
-            copy.write(batch.copy_data())
+            for piece in batch.copy_data():
+                copy.write(piece)
         raise_hours(connection, contract, origin_id, _PARTITION, batch.hours)
-    return AppendedRows(origin_id, first, len(rows))
+    return AppendedRows(origin_id, first, count)
 
 
 def _origin(connection: psycopg.Connection[Any], contract: str, kind: OriginKind, note: str | None) -> int:

@@ -5,30 +5,22 @@ Whatever passes here, PostgreSQL can cast: one bad message must not fail the hou
 
 import json
 import re
-from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from incident_pipelines.core.contracts.json_rules import Problem, find_problem, has_unwritable_number
-from incident_pipelines.core.contracts.model import ChangeTopic, Column, EventContract, Landed, RowsContract
+from incident_pipelines.core.contracts.fields import Fields
+from incident_pipelines.core.contracts.json_rules import Problem, find_problem
+from incident_pipelines.core.contracts.model import ChangeTopic, EventContract, Landed, RowsContract
 
 POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 MAX_FUTURE_MICROSECONDS = 5 * 60 * 1_000_000
 """A producer's clock may be this far ahead (SPEC §2)."""
-
-_MAX_INTEGER = 2**63 - 1
-_envelope = cast(Callable[..., Any], getattr(tuple, "__new__"))  # noqa: B009  half the time of Envelope(...), which goes through Python
-_HEX = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
-_UUID = b"00000000-0000-0000-0000-000000000000"
-_MAX_ZONE = timedelta(hours=16)  # PostgreSQL refuses displacements from here on
-_QUOTED = {"uuid", "text", "timestamp", "date"}
-_KNOWN_VALUES = 1_000
-_LONG_MESSAGE = 1_000
-_BACKSLASH = ord("\\")
-_QUOTE = b'"'
 
 
 class Envelope(NamedTuple):
@@ -49,6 +41,23 @@ class Envelope(NamedTuple):
     schema_version: str | None
     reason: str | None = None
     reason_path: str | None = None
+
+
+class Envelopes(NamedTuple):
+    """Envelopes of many messages, by column."""
+
+    event_times: Sequence[int] | NDArray[np.int64]
+    event_ids: Sequence[str | None]
+    event_types: Sequence[str | None]
+    correlation_ids: Sequence[str | None]
+    schema_versions: Sequence[str | None]
+    reasons: Sequence[str | None]
+    reason_paths: Sequence[str | None]
+
+    @classmethod
+    def of(cls, envelopes: Iterable[Envelope]) -> "Envelopes":
+        """Turn rows, at least one, into columns."""
+        return cls(*map(list, zip(*envelopes, strict=True)))
 
 
 EPOCH_MILLISECONDS = int(POSTGRES_EPOCH.timestamp() * 1000)
@@ -80,140 +89,17 @@ def decoder_for(contract: Landed, start: datetime) -> Decode:
             return _RowDecoder(contract, start).decode
 
 
-class _Fields:
-    """The contract's columns as a msgspec struct, and what msgspec's types cannot say.
-
-    Args:
-        partial: every field may be missing, as in the old row of a Debezium delete.
-    """
-
-    def __init__(self, contract: Landed, *, partial: bool = False) -> None:
-        self.struct = msgspec.defstruct(
-            contract.name, [_field(column, partial) for column in contract.columns], gc=False, kw_only=True
-        )
-        required = [column for column in contract.columns if column.required and not partial]
-        optional = [column for column in contract.columns if not column.required or partial]
-        self._required_quotes = sum(4 if column.type in _QUOTED else 2 for column in required)
-        self._optional = [(attrgetter(column.name), 4 if column.type in _QUOTED else 2) for column in optional]
-        uuids = [column.name for column in required if column.type == "uuid"]
-        self.required_uuids = _getter(uuids)
-        self.expected_uuids = _UUID * len(uuids)
-        self._optional_uuids = any(column.type == "uuid" for column in optional)
-        self._uuids = [column.name for column in contract.columns if column.type == "uuid"]
-        self._numerics = [
-            (column.name, column.scale, re.compile(rb'"%s":-?0(?:\.0{1,99})?[,}]' % column.name.encode()))
-            for column in contract.columns
-            if column.type == "numeric"
-        ]
-        # The time that decides the window is read from the log and never cast again.
-        self._timestamps = [
-            c.name for c in contract.columns if c.type == "timestamp" and c.name != contract.time_column
-        ]
-        # What `problem` looks at besides the required uuids: the same values need no second look.
-        self.varied = _getter(
-            [name for name, *_ in self._numerics]
-            + [column.name for column in optional if column.type == "uuid"]
-            + self._timestamps
-        )
-
-    def is_plain(self, message: bytes, row: Any) -> bool:
-        """Return whether the message is known to hold each of its fields once and nothing else.
-
-        Without escapes that shows in the number of quotation marks: two for each key and two more for each text.
-        """
-        marks = self._required_quotes
-        for get, quoted in self._optional:
-            value = get(row)
-            if value is not msgspec.UNSET:
-                marks += 2 if value is None else quoted
-        return message.count(_QUOTE) == marks and _BACKSLASH not in message
-
-    def problem(self, row: Any, message: bytes, path: str = "$", *, plain: bool = False) -> Problem | None:
-        """Return what is wrong with a decoded row, or None.
-
-        Args:
-            plain: what `is_plain` says of it.
-        """
-        if "".join(self.required_uuids(row)).encode().translate(_HEX) != self.expected_uuids or self._optional_uuids:
-            for name in self._uuids:
-                value = getattr(row, name)
-                if isinstance(value, str) and value.encode().translate(_HEX) != _UUID:
-                    return "not_a_uuid", f"{path}.{name}"
-        for name, scale, zero in self._numerics:
-            value = getattr(row, name)
-            if not isinstance(value, float):
-                continue
-            # A double hides how a number was written: 0e99999 is zero to it, and out of range to a database.
-            odd = value == 0.0 and not (plain and zero.search(message))
-            if (odd or len(message) > _LONG_MESSAGE) and has_unwritable_number(message):
-                return "number_out_of_range", f"{path}.{name}"
-            if round(value, scale) != value:
-                return "too_many_decimals", f"{path}.{name}"
-        for name in self._timestamps:
-            value = getattr(row, name)
-            if value and value.tzinfo is not UTC and abs(value.utcoffset()) >= _MAX_ZONE:
-                return "malformed_value", f"{path}.{name}"
-        return None
-
-
-def _implausible(event_time: int, now: int, earliest: int) -> str | None:
+def implausible(event_time: int, now: int, earliest: int) -> str | None:
     """Return the reason why a time decides nothing, or None."""
     if event_time > now + MAX_FUTURE_MICROSECONDS:
         return "time_in_future"
     return "time_before_start" if event_time < earliest else None
 
 
-def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    match names:
-        case []:
-            return lambda _: ()
-        case [name]:
-            return lambda row: (getattr(row, name),)
-        case _:
-            return attrgetter(*names)
-
-
-def _field(column: Column, partial: bool) -> tuple[str, Any] | tuple[str, Any, Any]:
-    field_type = _msgspec_type(column)
-    if column.required and not partial:
-        return column.name, field_type
-    return column.name, field_type | None | msgspec.UnsetType, msgspec.UNSET
-
-
-def _msgspec_type(column: Column) -> Any:
-    if column.allowed:
-        return Literal[column.allowed]
-    minimum = float(column.minimum) if column.minimum is not None else None
-    maximum = float(column.maximum) if column.maximum is not None else None
-    match column.type:
-        case "uuid":
-            return Annotated[str, msgspec.Meta(min_length=36, max_length=36)]
-        case "text":
-            return Annotated[str, msgspec.Meta(max_length=column.max_length)] if column.max_length else str
-        case "integer":
-            low = -_MAX_INTEGER - 1 if minimum is None else max(int(minimum), -_MAX_INTEGER - 1)
-            high = _MAX_INTEGER if maximum is None else min(int(maximum), _MAX_INTEGER)
-            return Annotated[int, msgspec.Meta(ge=low, le=high)]
-        case "numeric":
-            bound = float(10 ** (column.precision - column.scale)) - 10.0**-column.scale
-            low = -bound if minimum is None else max(minimum, -bound)
-            high = bound if maximum is None else min(maximum, bound)
-            return Annotated[float, msgspec.Meta(ge=low, le=high)]
-        case "boolean":
-            return bool
-        case "timestamp":
-            return Annotated[datetime, msgspec.Meta(tz=True)]
-        case "date":
-            return date
-
-
 def _event_decoder(contract: EventContract, start: datetime) -> Decode:
-    """Return the decoder of an event stream: a closure, for this is where landing spends its time."""
-    fields = _Fields(contract)
+    """Return the decoder of an event stream."""
+    fields = Fields(contract)
     decode_struct: Callable[[bytes], Any] = msgspec.json.Decoder(fields.struct).decode
-    is_plain, find_field_problem, required_uuids = fields.is_plain, fields.problem, fields.required_uuids
-    expected_uuids, varied = fields.expected_uuids, fields.varied
-    known: set[tuple[Any, ...]] = set()
     names = [contract.event_id, contract.event_type, contract.correlation_id, contract.schema_version]
     # A part of the envelope that the contract leaves out is read as the id and thrown away: one call gets all.
     envelope = attrgetter(contract.event_time, *(name or contract.event_id for name in names))
@@ -231,33 +117,22 @@ def _event_decoder(contract: EventContract, start: datetime) -> Decode:
             event = decode_struct(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return dead(value, now, sent, find_problem(value) or explain(error))
-        plain = is_plain(value, event)
+        plain = fields.is_plain(value, event)
         if not plain and (problem := find_problem(value)):
             return dead(value, now, sent, problem)
-        rest = varied(event)
-        if (
-            rest not in known
-            or not plain
-            or len(value) > _LONG_MESSAGE
-            or "".join(required_uuids(event)).encode().translate(_HEX) != expected_uuids
-        ):
-            if problem := find_field_problem(event, value, plain=plain):
-                return dead(value, now, sent, problem)
-            if len(known) < _KNOWN_VALUES and 0 not in rest:  # prices come again and again
-                known.add(rest)
+        if problem := fields.problem(event, value, plain=plain):
+            return dead(value, now, sent, problem)
         created_at, event_id, event_type, correlation_id, version = envelope(event)
         if not has_version:
             version = None
         elif version != current_version:
             return dead(value, now, sent, ("unknown_version", f"$.{contract.schema_version}"))
-        if not has_correlation or correlation_id is msgspec.UNSET:
+        if not has_correlation:
             correlation_id = None
-        elif correlation_id is not None:
-            correlation_id = str(correlation_id)
         event_time = microseconds(created_at)
-        if reason := _implausible(event_time, now, earliest):
+        if reason := implausible(event_time, now, earliest):
             return dead(value, now, sent, (reason, f"$.{contract.event_time}"))
-        return _envelope(Envelope, (event_time, str(event_id), event_type, correlation_id, version, None, None))
+        return Envelope(event_time, str(event_id), _text(event_type), _text(correlation_id), version)
 
     return decode
 
@@ -268,7 +143,7 @@ class _RowDecoder:
     def __init__(self, contract: RowsContract, start: datetime) -> None:
         self._contract = contract
         self._start = microseconds(start)
-        self._fields = _Fields(contract)
+        self._fields = Fields(contract)
         self._decode = msgspec.json.Decoder(self._fields.struct).decode
 
     def decode(self, value: bytes | None, now: int, sent: int) -> Envelope:
@@ -290,7 +165,7 @@ class _RowDecoder:
             if not isinstance(created_at, datetime):
                 return self._dead(value, now, sent, ("missing_field", f"{path}.{contract.time_column}"))
             event_time = microseconds(created_at)
-            if reason := _implausible(event_time, now, self._start):
+            if reason := implausible(event_time, now, self._start):
                 return self._dead(value, now, sent, (reason, f"{path}.{contract.time_column}"))
         key = [getattr(row, name) for name in contract.primary_key]
         for name, part in zip(contract.primary_key, key, strict=True):
@@ -314,7 +189,7 @@ class _ChangeDecoder(_RowDecoder):
 
     def __init__(self, contract: RowsContract, start: datetime) -> None:
         super().__init__(contract, start)
-        self._before_fields = _Fields(contract, partial=True)
+        self._before_fields = Fields(contract, partial=True)
         change = msgspec.defstruct(
             "Change",
             [
@@ -402,7 +277,7 @@ def _dead_letter(
         parts = [_storable(parsed.get(name)) if name else None for name in names]  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         try:
             claimed = microseconds(msgspec.convert(parsed.get(time_name), Annotated[datetime, msgspec.Meta(tz=True)]))  # pyright: ignore[reportUnknownMemberType]
-            if not _implausible(claimed, now, start):
+            if not implausible(claimed, now, start):
                 event_time = claimed
         except msgspec.ValidationError:
             pass
