@@ -3,10 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from importlib.metadata import entry_points
-
-from sqlalchemy import text
 
 from incident_pipelines.stack import dagster_server, services
 from incident_pipelines.stack.errors import StackError
@@ -19,7 +16,6 @@ HOOK_GROUP = "incident_pipelines.prepare_hooks"
 _READY_SECONDS = 180.0
 _STUCK_SECONDS = 600.0
 _POLL_SECONDS = 1.0
-_DECIDED = text("SELECT dataset, window_start FROM publication.windows")
 
 Report = Callable[[str], None]
 
@@ -92,17 +88,16 @@ def wait_for_first_refresh(environment: Mapping[str, str], report: Report) -> No
     """
     from incident_pipelines.adapters.catalog_files import load_catalog
     from incident_pipelines.adapters.databases.postgres import postgres_engine
-    from incident_pipelines.stages.refresh import stale_windows
+    from incident_pipelines.stages.refresh import StaleWindow, stale_windows, undecided_windows
 
     catalog = load_catalog(environment)
     warehouse = postgres_engine(environment["WAREHOUSE_URL"], "incident-pipelines up", pool_size=1)
-    expected: set[tuple[str, datetime]] = set()
+    expected: set[StaleWindow] = set()
     least, moved = sys.maxsize, time.monotonic()
     while True:
         # Publishing raw makes marts stale that were not before.
-        expected |= {(dataset, window.start) for dataset, window, *_ in stale_windows(warehouse, catalog)}
-        with warehouse.connect() as connection:
-            left = len(expected.difference(connection.execute(_DECIDED).tuples()))
+        expected.update(stale_windows(warehouse, catalog))
+        left = len(undecided_windows(warehouse, expected))
         if not left:
             report("everything is published")
             break

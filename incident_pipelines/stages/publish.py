@@ -1,8 +1,6 @@
 """Publishes one window: built aside, checked, brought into place in the same transaction, only where it differs."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -114,7 +112,7 @@ def publish_window(
     look_elsewhere = False
     for attempt in range(_ATTEMPTS):
         try:
-            with available_or_conflict(), warehouse.connect() as connection, connection.begin() as transaction:
+            with available("warehouse"), warehouse.connect() as connection, connection.begin() as transaction:
                 take_window(connection, warehouse, dataset, window, owner, wait_seconds)
                 inputs = read_inputs(connection, dataset, window)
                 build = _build(connection, catalog, contract, window, inputs, look_elsewhere=look_elsewhere)
@@ -150,19 +148,6 @@ def contract_of(catalog: Catalog, dataset: str) -> Contract:
 def suite_of(contract: Contract) -> ContractSuite:
     """Return the suite that judges the dataset's windows; the first one of a process loads the check library."""
     return ContractSuite(contract.name, window_rules(contract))
-
-
-@contextmanager
-def available_or_conflict() -> Iterator[None]:
-    """Like `available`, but lets through what the database itself answered: it is there."""
-    try:
-        with available("warehouse"):
-            yield
-    except Exception as error:
-        cause = error.__cause__
-        if isinstance(cause, DBAPIError) and was_overtaken(cause):
-            raise cause from None
-        raise
 
 
 def _build(

@@ -1,6 +1,6 @@
 """Publishes whatever is stale: raw windows first, then the marts over what changed in them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
@@ -60,6 +60,17 @@ def stale_windows(warehouse: Engine, catalog: Catalog) -> list[StaleWindow]:
     """
     with available("warehouse"), warehouse.connect() as connection:
         return [*_stale_raw(connection, catalog), *_stale_marts(connection, catalog)]
+
+
+def undecided_windows(warehouse: Engine, windows: Iterable[StaleWindow]) -> set[StaleWindow]:
+    """Return those windows that were never published nor refused.
+
+    Raises:
+        SourceUnavailable: the warehouse does not answer.
+    """
+    with available("warehouse"), warehouse.connect() as connection:
+        decided = set(connection.execute(query("all_decided_windows")).tuples())
+    return {(dataset, window) for dataset, window in windows if (dataset, window.start) not in decided}
 
 
 def refresh(warehouse: Engine, catalog: Catalog, *, owner: str) -> Iterator[Refreshed]:

@@ -10,6 +10,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from incident_pipelines.core.errors import SourceUnavailable
 
+_CONFLICTS = ("40", "55")
+"""SQLSTATE classes: transaction rollback (deadlock, serialization failure), object not in prerequisite state (lock)."""
 SCHEMA_FILES = Path(__file__).parent / "schema"
 
 
@@ -41,6 +43,8 @@ def driver_url(url: str) -> str:
 def available(what: str) -> Iterator[None]:
     """Turn a lost or refused connection into SourceUnavailable, which says nothing about data.
 
+    What a database answers because of other transactions passes through: it is there.
+
     Args:
         what: the database, as the message names it.
 
@@ -50,5 +54,7 @@ def available(what: str) -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        if (getattr(getattr(error, "orig", error), "sqlstate", None) or "")[:2] in _CONFLICTS:
+            raise
         cause = str(getattr(error, "orig", None) or error).strip().splitlines()
         raise SourceUnavailable(f"{what} cannot be reached: {cause[0] if cause else error}") from error

@@ -1,15 +1,30 @@
 """Reads the declared columns of a table of somebody else's database, on any engine SQLAlchemy knows."""
 
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, DateTime, Engine, and_, column, inspect, or_, select, table
+from sqlalchemy import (
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Engine,
+    Select,
+    Uuid,
+    and_,
+    column,
+    inspect,
+    or_,
+    select,
+    table,
+)
 from sqlalchemy.exc import DBAPIError, NoSuchTableError
 
 from incident_pipelines.adapters.databases.postgres import available
-from incident_pipelines.core.contracts.model import RowsContract, TableSource
+from incident_pipelines.core.contracts.model import Column, RowsContract, TableSource
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.windows import TimeWindow
 
@@ -53,22 +68,38 @@ class SourceTable:
             return self._pages(None, None, None)
         return self._pages(self._contract.time_column, window.start, window.end)
 
+    def having(self, name: str, value: str | int, limit: int) -> list[Row]:
+        """Return rows with a value in a column, like the pages of `changed_since`.
+
+        Args:
+            value: as the contract's column has it; the table may write it in another way.
+            limit: most rows to return.
+        """
+        with self._reading(), self._snapshot() as connection:
+            columns, rows = self._select(connection)
+            written = _written(self._contract.column(name), columns[name].type, value)
+            return [tuple(row) for row in connection.execute(rows.where(columns[name].in_(written)).limit(limit))]
+
+    def _select(self, connection: Connection) -> tuple[dict[str, ColumnClause[Any]], Select[Any]]:
+        types = self._types(connection, [declared.name for declared in self._contract.columns])
+        columns = {declared.name: column(declared.name, types[declared.name]) for declared in self._contract.columns}
+        schema = None if connection.dialect.name == "sqlite" else self._origin.schema
+        source = table(self._origin.table, *columns.values(), schema=schema)
+        return columns, select(*columns.values()).select_from(source)
+
     def _pages(self, by: str | None, first: datetime | None, end: datetime | None) -> Iterator[list[Row]]:
         with self._reading(), self._snapshot() as connection:
-            names = [declared.name for declared in self._contract.columns]
-            types = self._types(connection, names)
-            columns = {name: column(name, types[name]) for name in names}
-            schema = None if connection.dialect.name == "sqlite" else self._origin.schema
-            source = table(self._origin.table, *columns.values(), schema=schema)
+            columns, rows = self._select(connection)
+            names = list(columns)
             order = [*([by] if by else []), *(name for name in self._contract.primary_key if name != by)]
             bounds: list[ColumnElement[bool]] = []
             if by:
                 bounds.append(columns[by].is_not(None))
                 if first is not None:
-                    bounds.append(columns[by] >= _comparable(first, types[by]))
+                    bounds.append(columns[by] >= _comparable(first, columns[by].type))
                 if end is not None:
-                    bounds.append(columns[by] < _comparable(end, types[by]))
-            query = select(*columns.values()).select_from(source).order_by(*(columns[name] for name in order))
+                    bounds.append(columns[by] < _comparable(end, columns[by].type))
+            query = rows.order_by(*(columns[name] for name in order))
             last: list[Any] | None = None
             while True:
                 after = [] if last is None else [_after([columns[name] for name in order], last)]
@@ -122,6 +153,15 @@ def _comparable(instant: datetime, column_type: Any) -> datetime:
     if isinstance(column_type, DateTime) and not column_type.timezone:
         return instant.astimezone(UTC).replace(tzinfo=None)
     return instant
+
+
+def _written(declared: Column, column_type: Any, value: str | int) -> list[Any]:
+    """The value as the column's own type takes it; a UUID kept as text may be in either case."""
+    if isinstance(column_type, Uuid) and isinstance(value, str):
+        return [uuid.UUID(value) if column_type.as_uuid else value]
+    if isinstance(value, str) and declared.type == "uuid":
+        return [value, value.upper()]
+    return [value]
 
 
 def _after(columns: Sequence[ColumnElement[Any]], last: Sequence[Any]) -> ColumnElement[bool]:
