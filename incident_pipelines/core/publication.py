@@ -35,6 +35,21 @@ class OffsetSpan:
 
 
 @dataclass(frozen=True)
+class WindowContent:
+    """What stands in a window: how many rows, and one number for all of them.
+
+    Args:
+        digest: sum of the rows' hashes, so that neither order nor the number of equal rows is lost.
+        columns: that were hashed, as the table declares them (``amount numeric(12,2) NOT NULL``); of an empty window
+            any.
+    """
+
+    rows: int
+    digest: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DeadLetterCount:
     """Dead letters of a window with one reason at one place of the message."""
 

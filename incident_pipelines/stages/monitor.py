@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,12 +24,36 @@ MAX_BACKOFF_SECONDS = 15.0
 WAITING_SECONDS = 30.0
 """Facts that are held back longer than this by an older transaction are told, at most this often."""
 
-_LEVELS: Mapping[Severity, int] = {
+LEVELS: Mapping[Severity, int] = {
     "info": logging.INFO,
     "warning": logging.WARNING,
     "page": logging.ERROR,
     "critical": logging.CRITICAL,
 }
+
+
+def keep_doing(work: Callable[[], object], seconds: float, stop: threading.Event, failing: str, again: str) -> None:
+    """Do something every so many seconds until told to stop; a database that is down is waited for.
+
+    Args:
+        failing, again: logged when it cannot be done, and when it can again.
+    """
+    failing_since: float | None = None
+    backoff = FIRST_BACKOFF_SECONDS
+    while not stop.is_set():
+        started = time.monotonic()
+        try:
+            work()
+        except (SourceUnavailable, SQLAlchemyError) as error:
+            failing_since = failing_since or time.monotonic()
+            LOGGER.warning(f"{failing}, will try again", extra=fields(cause=_cause(error), seconds=backoff))
+            stop.wait(backoff)
+            backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+            continue
+        if failing_since is not None:
+            LOGGER.info(again, extra=fields(after_seconds=round(time.monotonic() - failing_since, 1)))
+            failing_since, backoff = None, FIRST_BACKOFF_SECONDS
+        stop.wait(max(seconds - (time.monotonic() - started), POLL_SECONDS))
 
 
 class Monitor:
@@ -47,23 +71,7 @@ class Monitor:
     def run(self, stop: threading.Event) -> None:
         """Raise signals until told to stop; a database that is down is waited for."""
         LOGGER.info("monitor started")
-        failing_since: float | None = None
-        backoff = FIRST_BACKOFF_SECONDS
-        while not stop.is_set():
-            try:
-                self.raise_signals()
-            except (SourceUnavailable, SQLAlchemyError) as error:
-                failing_since = failing_since or time.monotonic()
-                LOGGER.warning(
-                    "no signals can be raised now, will try again", extra=fields(cause=_cause(error), seconds=backoff)
-                )
-                stop.wait(backoff)
-                backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
-                continue
-            if failing_since is not None:
-                LOGGER.info("monitor goes on", extra=fields(after_seconds=round(time.monotonic() - failing_since, 1)))
-                failing_since, backoff = None, FIRST_BACKOFF_SECONDS
-            stop.wait(POLL_SECONDS)
+        keep_doing(self.raise_signals, POLL_SECONDS, stop, "no signals can be raised now", "monitor goes on")
         self.close()
         LOGGER.info("monitor stopped")
 
@@ -112,7 +120,7 @@ class Monitor:
             failpoint("monitor.before_commit")
         failpoint("monitor.after_commit")
         for _, told, severity in raised:
-            LOGGER.log(_LEVELS[severity], "signal", extra=fields(severity=severity, **told))
+            LOGGER.log(LEVELS[severity], "signal", extra=fields(severity=severity, **told))
         return len(raised)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from incident_pipelines.adapters.checks.great_expectations import ContractSuite
 from incident_pipelines.adapters.databases.postgres import available
+from incident_pipelines.adapters.databases.protection import confirm_publish
 from incident_pipelines.adapters.databases.publication import (
     WindowCounts,
     WindowInputs,
@@ -19,6 +20,7 @@ from incident_pipelines.adapters.databases.publication import (
     take_window,
     was_overtaken,
 )
+from incident_pipelines.adapters.databases.window_contents import record_outside_change
 from incident_pipelines.adapters.failpoints import failpoint
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.model import Contract, MartContract
@@ -26,7 +28,8 @@ from incident_pipelines.core.contracts.rules import RuleResult
 from incident_pipelines.core.errors import WindowRefused
 from incident_pipelines.core.publication import OffsetSpan, window_rules
 from incident_pipelines.core.windows import TimeWindow
-from incident_pipelines.stages.window_builds import Build, MartBuild, RawBuild
+from incident_pipelines.stages.mart_builds import MartBuild
+from incident_pipelines.stages.window_builds import Build, RawBuild
 
 _ATTEMPTS = 6
 
@@ -114,11 +117,14 @@ def publish_window(
         try:
             with available("warehouse"), warehouse.connect() as connection, connection.begin() as transaction:
                 take_window(connection, warehouse, dataset, window, owner, wait_seconds)
+                confirm_publish(connection, contract, window)
                 inputs = read_inputs(connection, dataset, window)
                 build = _build(connection, catalog, contract, window, inputs, look_elsewhere=look_elsewhere)
                 results = suite.validate(build.measure())
                 failpoint("publish.checked")
                 refused = any(result.refuses for result in results)
+                if not refused:
+                    record_outside_change(connection, contract, window)
                 counts = build.counts() if refused else build.publish(results)
                 store_decision(connection, dataset, window, inputs, counts, results, owner, root_run_id)
                 failpoint("publish.before_commit")

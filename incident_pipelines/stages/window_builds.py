@@ -1,6 +1,5 @@
-"""How a window is built aside and brought into place, for raw datasets and for marts."""
+"""How a window is built aside and brought into place; here in general and for raw datasets."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,25 +12,25 @@ from incident_pipelines.adapters.databases.publication import (
     Mark,
     WindowCounts,
     WindowInputs,
+    leave_unwatched,
     query,
     raise_marks,
     waiting_for_rules,
 )
 from incident_pipelines.adapters.databases.raw_sql import dead_letters, drop_outdated, stage_raw
+from incident_pipelines.adapters.databases.window_digest import content_columns
 from incident_pipelines.adapters.databases.window_sql import Statement, WindowSql
-from incident_pipelines.core.catalog import Catalog, Mart
+from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.model import Anchor, Contract, EventContract, Landed, RowsContract
 from incident_pipelines.core.contracts.rules import Measurement, RuleResult
-from incident_pipelines.core.errors import InvalidDocument
 from incident_pipelines.core.identifiers import quoted
-from incident_pipelines.core.publication import WITHIN_REACH, DeadLetterCount, measured, window_rules
-from incident_pipelines.core.windows import DAY, TimeWindow
+from incident_pipelines.core.publication import DeadLetterCount, WindowContent, measured, window_rules
+from incident_pipelines.core.windows import TimeWindow
 
-_WITHHELD = (
+WITHHELD = (
     "CREATE TEMPORARY TABLE withheld (staged_row tid, origin_id integer, partition integer, position bigint, "
     "key text, correlation_id text, reasons text[]) ON COMMIT DROP"
 )
-_BIND = re.compile(r"(?<![:\w]):(window_start|window_end|reach_end)\b")
 
 
 class Build(ABC):
@@ -82,6 +81,10 @@ class Build(ABC):
         if withheld:
             self._run("DELETE FROM staged s USING withheld w WHERE s.ctid = w.staged_row")
         return withheld
+
+    def _content(self) -> WindowContent:
+        rows, digest = self._run(self._sql.content()).one()
+        return WindowContent(rows, int(digest), content_columns(self._contract))
 
     def _bring_into_place(self, *, keep_changes: bool) -> tuple[int, int]:
         """Publish what is staged; return the number of changed rows, and of those that were there before."""
@@ -165,9 +168,10 @@ class RawBuild(Build):
     def publish(self, results: Sequence[RuleResult]) -> WindowCounts:
         withheld = 0
         if self._broken or self._inputs.has_quarantine:
-            self._run(_WITHHELD)
+            self._run(WITHHELD)
             withheld = self._withhold(results) if self._broken else 0
             self._connection.execute(query("store_quarantine"), self._values)
+        content = self._content()
         changed, replaced = self._bring_into_place(keep_changes=bool(self._anchors))
         if changed or self._moved_from:
             self._mark_dependents(replaced > 0 or bool(self._moved_from))
@@ -178,6 +182,7 @@ class RawBuild(Build):
             duplicates=self._duplicates,
             dead_letters=sum(dead.count for dead in self._dead),
             quarantined=withheld,
+            content=content,
         )
 
     def _settle_elsewhere(self, *, broken_only: bool) -> bool:
@@ -200,7 +205,9 @@ class RawBuild(Build):
         if marked:
             self._mark_conflicting(marked)
         if removed and not broken_only:
-            self._moved_from |= {TimeWindow.hour_of(row[2]).start for row in found if row[1] in set(removed)}
+            moved_from = {TimeWindow.hour_of(row[2]) for row in found if row[1] in set(removed)}
+            self._moved_from |= {hour.start for hour in moved_from}
+            leave_unwatched(self._connection, self._landed.name, moved_from)
             correlations = [row[0] for row in self._run(self._sql.remove_moved(), rows=removed)]
             if self._anchors:
                 self._run(
@@ -274,118 +281,6 @@ class RawBuild(Build):
             if own.scalar_one():
                 days |= {TimeWindow.day_of(hour).start for hour in {self._window.start, *self._moved_from}}
         return days
-
-
-class MartBuild(Build):
-    """A day of a mart, from its SELECT.
-
-    Args:
-        look_elsewhere: look for the staged keys on other days first; needed where an attempt met one of them.
-    """
-
-    def __init__(
-        self, connection: Connection, catalog: Catalog, mart: Mart, window: TimeWindow, *, look_elsewhere: bool
-    ) -> None:
-        super().__init__(connection, catalog, mart.contract, window)
-        self._mart = mart
-        self._look_elsewhere = look_elsewhere
-        self._moved = 0
-
-    def measure(self) -> tuple[Measurement, ...]:
-        contract = self._mart.contract
-        binds = {
-            "window_start": self._window.start,
-            "window_end": self._window.end,
-            "reach_end": self._window.end + contract.reach_days * DAY,
-        }
-        select = _BIND.sub(lambda found: f"TIMESTAMPTZ '{binds[found[1]].isoformat(sep=' ')}'", self._mart.sql)
-        columns = ", ".join(
-            f"CAST(m.{quoted(column.name)} AS {column.sql_type}) AS {quoted(column.name)}"
-            for column in contract.columns
-        )
-        self._run(
-            f"CREATE TEMPORARY TABLE staged ON COMMIT DROP AS SELECT {columns}, false AS staged_conflicting "
-            f"FROM ({select.strip().rstrip(';')}\n) m"
-        )
-        if self._run(self._sql.outside_the_day()).scalar_one():
-            raise InvalidDocument(
-                f"sql/marts/{contract.name}.sql gives rows of other days than that of :window_start; "
-                f"restrict {contract.time_column} to it"
-            )
-        if self._run(self._sql.repeated_keys()).scalar_one():
-            self._run(self._sql.mark_repeated())
-        if self._look_elsewhere:
-            self._settle_elsewhere()
-        rules = window_rules(contract)
-        measurements = measured(rules, 0, self._count_broken())
-        late = self._late_events(binds["reach_end"]) if contract.anchor else 0
-        return tuple(
-            Measurement(found.rule, self._staged + late, late)
-            if found.rule == WITHIN_REACH
-            else Measurement(found.rule, self._staged, found.unexpected)
-            for found in measurements
-        )
-
-    def counts(self) -> WindowCounts:
-        return WindowCounts(rows=self._staged)
-
-    def publish(self, results: Sequence[RuleResult]) -> WindowCounts:
-        withheld = 0
-        if any(result.unexpected for result in results):
-            self._run(_WITHHELD)
-            withheld = self._withhold(results)
-        changed, _ = self._bring_into_place(keep_changes=False)
-        return WindowCounts(rows=self._staged - withheld, changed_rows=changed + self._moved, quarantined=withheld)
-
-    def _settle_elsewhere(self) -> None:
-        """Deal with keys of the staged day that are published on another one.
-
-        Where that day is stale its row is outdated, and goes: the inputs have moved the key here. Otherwise the SELECT
-        puts one key on two days, which is for a person to mend: the key is marked as not unique.
-        """
-        found = self._run(self._sql.copies_outside(broken_only=False)).all()
-        stale = {
-            row.window_start
-            for row in self._connection.execute(query("stale_marts"), {"datasets": [self._contract.name]})
-        }
-        outdated: list[str] = []
-        disputed: list[str] = []
-        for staged_row, published_row, day, _, _ in found:
-            start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-            (outdated if start in stale else disputed).append(published_row if start in stale else staged_row)
-        if disputed:
-            self._mark_conflicting(disputed)
-        if outdated:
-            self._moved = len(self._run(self._sql.remove_moved(), rows=outdated).all())
-
-    def _late_events(self, reach_end: datetime) -> int:
-        """Return how many events of the day's cases came too late to be followed."""
-        anchor = self._mart.contract.anchor
-        assert anchor
-        there = self._catalog.landed[anchor.dataset]
-        assert isinstance(there, EventContract)
-        assert there.correlation_id
-        counts: list[str] = []
-        for landed in (self._catalog.landed[name] for name in self._mart.contract.inputs):
-            if not landed.time_column or not landed.correlation_id:
-                continue
-            # A cast would keep the index from serving.
-            same_type = landed.column(landed.correlation_id).type == there.column(there.correlation_id).type
-            cast = "" if same_type else "::text"
-            cases = (
-                f"SELECT a.{quoted(there.correlation_id)}{cast} FROM {quoted('raw', there.name)} a "
-                f"WHERE a.{quoted(there.event_time)} >= :window_start AND a.{quoted(there.event_time)} < :window_end "
-                f"AND a.{quoted(there.event_type)} = :anchor_type"
-            )
-            counts.append(
-                f"(SELECT count(*) FROM {quoted('raw', landed.name)} e "
-                f"WHERE e.{quoted(landed.time_column)} >= :reach_end "
-                f"AND e.{quoted(landed.correlation_id)}{cast} IN ({cases}))"
-            )
-        if not counts:
-            return 0
-        late = self._run(f"SELECT {' + '.join(counts)}", reach_end=reach_end, anchor_type=anchor.event_type)
-        return late.scalar_one()
 
 
 @lru_cache(maxsize=1000)

@@ -12,14 +12,13 @@ from sqlalchemy import create_engine, text
 
 from incident_pipelines.adapters.catalog_files import load_catalog
 from incident_pipelines.adapters.databases.postgres import driver_url
-from incident_pipelines.adapters.stores.log_append import LogRow, append
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.contracts.decoder import decoder_for, microseconds
 from incident_pipelines.defs.landing.assets import landing_assets
 from incident_pipelines.defs.marts.assets import mart_assets
 from incident_pipelines.defs.raw.assets import raw_assets
 from incident_pipelines.defs.refresh.job import refresh_job, refresh_schedule
 from incident_pipelines.defs.resources import resources_for
+from incident_pipelines.stages.append import LogAppender
 from incident_pipelines.stages.prepare import prepare
 from incident_pipelines_tests.builders import EVENTS_YAML, order_bytes, write_catalog
 from incident_pipelines_tests.conftest import Databases
@@ -140,12 +139,11 @@ class Shop:
 
     def land(self, messages: Iterable[bytes], dataset: str = "orders") -> None:
         """Append messages to the log of a dataset."""
-        contract = self.catalog.landed[dataset]
-        decode = decoder_for(contract, self.catalog.start)
-        now = microseconds(datetime(2026, 4, 1, tzinfo=UTC))
-        with psycopg.connect(driver_url(self.variables["WAREHOUSE_URL"])) as connection:
-            rows = [LogRow(decode(value, now, now), value) for value in messages]
-            append(connection, dataset, "history", rows, landed_at=now)
+        now = datetime(2026, 4, 1, tzinfo=UTC)
+        sent = round(now.timestamp() * 1000)
+        appender = LogAppender(self.variables["WAREHOUSE_URL"], self.catalog, lambda: now)
+        appender.append(dataset, [(sent, None, value) for value in messages])
+        appender.close()
 
     def land_hours(self, hours: int, each: int = 1, dataset: str = "orders") -> None:
         """Append good events to the hours from 2026-03-01 on."""

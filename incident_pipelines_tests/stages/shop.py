@@ -235,9 +235,16 @@ class Shop:
         with self.warehouse.connect() as connection:
             return [tuple(row) for row in connection.execute(text(sql), values)]
 
-    def execute(self, sql: str, **values: Any) -> None:
-        """Run a statement as the tables' owner and commit."""
+    def execute(self, sql: str, confirmed: str = "", **values: Any) -> None:
+        """Run a statement as the tables' owner and commit.
+
+        Args:
+            confirmed: table of which it may touch more than the protected share.
+        """
         with self.owner.begin() as connection:
+            connection.execute(
+                text("SELECT set_config('incident_pipelines.confirmed', :table, true)"), {"table": confirmed}
+            )
             connection.execute(text(sql), values)
 
     def plans(self, *names: str) -> None:

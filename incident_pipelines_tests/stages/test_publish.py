@@ -291,7 +291,7 @@ def test_readers_see_the_old_or_the_new_window(shop: Shop) -> None:
     for reader in readers:
         reader.start()
     for _ in range(5):
-        shop.execute("UPDATE raw.orders SET amount = 1")
+        shop.execute("UPDATE raw.orders SET amount = 1", confirmed="raw.orders")
         assert shop.publish("orders", "10T10").changed_rows == 500
     stop.set()
     for reader in readers:
@@ -434,7 +434,7 @@ def test_a_mart_is_its_select_over_raw(shop: Shop) -> None:
     assert shop.rows("SELECT * FROM marts.order_states ORDER BY 1") == expected
     assert len(expected) == 42
     assert shop.publish("order_states", "6").changed_rows == 0
-    shop.execute("UPDATE marts.order_states SET paid = false")
+    shop.execute("UPDATE marts.order_states SET paid = false", confirmed="marts.order_states")
     shop.execute("DELETE FROM marts.order_states WHERE order_id = '6-0'")
     assert shop.publish("order_states", "6").changed_rows == 6
     assert shop.publish("turnover", "6").changed_rows == 0

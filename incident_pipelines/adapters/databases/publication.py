@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from incident_pipelines.core.contracts.rules import RuleResult
 from incident_pipelines.core.errors import WindowOwned
-from incident_pipelines.core.publication import OffsetSpan, lock_key
+from incident_pipelines.core.publication import OffsetSpan, WindowContent, lock_key
 from incident_pipelines.core.windows import TimeWindow
 
 _QUERIES = Path(__file__).parent / "queries"
@@ -48,13 +48,18 @@ class WindowInputs:
 
 @dataclass(frozen=True)
 class WindowCounts:
-    """Numbers that are kept of a window."""
+    """Numbers that are kept of a window.
+
+    Args:
+        content: what publishing left in it; None where nothing was published.
+    """
 
     rows: int
     changed_rows: int = 0
     duplicates: int = 0
     dead_letters: int = 0
     quarantined: int = 0
+    content: WindowContent | None = None
 
 
 def key_is_published_elsewhere(error: DBAPIError) -> bool:
@@ -142,6 +147,19 @@ def raise_marks(connection: Connection, marks: Iterable[Mark]) -> None:
         )
 
 
+def leave_unwatched(connection: Connection, dataset: str, windows: Iterable[TimeWindow]) -> None:
+    """Become the owner of windows too that rows are taken out of, and drop their digests until they are published.
+
+    Without owning them, their own publish could store a digest with the rows at the same time.
+    """
+    ordered = sorted(set(windows))
+    for window in ordered:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock_key)"), {"lock_key": lock_key(dataset, window)})
+    connection.execute(
+        query("leave_unwatched"), {"dataset": dataset, "window_starts": [window.start for window in ordered]}
+    )
+
+
 def waiting_for_rules(connection: Connection, dataset: str, rules: Sequence[str]) -> set[Mark]:
     """Return the windows of a dataset that one of the rules kept rows, or all of it, out of."""
     rows = connection.execute(query("waiting_for_rules"), {"dataset": dataset, "rules": list(rules)})
@@ -160,6 +178,7 @@ def store_decision(
 ) -> None:
     """Write down that a window was published, or refused by one of its rules: then with a fact if that is new."""
     failed = [result.rule for result in results if result.refuses]
+    content = counts.content or WindowContent(rows=0, digest=0, columns=())
     connection.execute(
         query("store_window"),
         {
@@ -176,6 +195,9 @@ def store_decision(
             "failed_rules": failed,
             "owner": owner,
             "root_run_id": root_run_id,
+            "content_rows": content.rows,
+            "content_digest": content.digest,
+            "content_columns": list(content.columns),
             "rules": [result.rule for result in results],
             "passed": [result.passed for result in results],
             "looked_at": [result.rows for result in results],

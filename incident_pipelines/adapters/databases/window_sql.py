@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from incident_pipelines.adapters.databases.protection import published_table
 from incident_pipelines.adapters.databases.raw_sql import key_text
+from incident_pipelines.adapters.databases.window_digest import content_columns, digest
 from incident_pipelines.core.contracts.ddl import PROVENANCE
 from incident_pipelines.core.contracts.model import Column, Contract, EventContract, Landed, MartContract
 from incident_pipelines.core.contracts.rules import Rule
@@ -33,7 +35,7 @@ class WindowSql:
 
     def __init__(self, contract: Contract, rules: Iterable[Rule], others: Mapping[str, Landed]) -> None:
         self.contract = contract
-        self.target = quoted("marts" if isinstance(contract, MartContract) else "raw", contract.name)
+        self.target = quoted(*published_table(contract))
         self._key = contract.primary_key
         self._names = [column.name for column in contract.columns]
         self._stored = [*self._names, *(() if isinstance(contract, MartContract) else PROVENANCE)]
@@ -143,6 +145,7 @@ class WindowSql:
         old = f"t.{quoted(correlation)}" if correlation else "NULL"
         return (
             f"DELETE FROM {self.target} t WHERE t.ctid = ANY (CAST(:rows AS tid[])) AND NOT ({self.inside('t')}) "
+            f"AND EXISTS (SELECT 1 FROM staged s WHERE {self.same_key('s', 't')}) "
             f"RETURNING {old}"
         )
 
@@ -183,6 +186,13 @@ class WindowSql:
     def outside_the_day(self) -> str:
         """Return the query for the number of a mart's staged rows that do not belong to its day."""
         return f"SELECT count(*) FROM staged s WHERE ({self.inside('s')}) IS NOT TRUE"
+
+    def content(self) -> str:
+        """Return the query for number and digest of the staged rows.
+
+        Of what is to be there and not of the table: what others do to it meanwhile must not get into the digest.
+        """
+        return f"SELECT count(*), coalesce({digest(content_columns(self.contract), 's')}, 0) FROM staged s"
 
     def is_empty(self) -> str:
         """Return the query for whether nothing of the window is published."""

@@ -1,15 +1,22 @@
 -- What was decided about a window, by which rules, and for which run.
 WITH stored AS (
-    INSERT INTO publication.windows (dataset, window_start, window_end, state, version, rows, changed_rows, duplicates,
-        dead_letters, quarantined, failed_rules, owner, seconds)
+    INSERT INTO publication.windows AS w (dataset, window_start, window_end, state, version, rows, changed_rows, duplicates,
+        dead_letters, quarantined, failed_rules, owner, seconds, content_rows, content_digest, content_columns,
+        content_at)
     VALUES (:dataset, :window_start, :window_end, :state, :version, :rows, :changed_rows, :duplicates,
         :dead_letters, :quarantined, CAST(:failed_rules AS text[]), :owner,
-        extract(epoch FROM clock_timestamp() - now()))
+        extract(epoch FROM clock_timestamp() - now()), :content_rows, CAST(:content_digest AS numeric),
+        CAST(:content_columns AS text[]), now())
     ON CONFLICT (dataset, window_start) DO UPDATE SET window_end = EXCLUDED.window_end, state = EXCLUDED.state,
         version = EXCLUDED.version, rows = EXCLUDED.rows, changed_rows = EXCLUDED.changed_rows,
         duplicates = EXCLUDED.duplicates, dead_letters = EXCLUDED.dead_letters, quarantined = EXCLUDED.quarantined,
         failed_rules = EXCLUDED.failed_rules, owner = EXCLUDED.owner, seconds = EXCLUDED.seconds,
-        published_at = EXCLUDED.published_at
+        published_at = EXCLUDED.published_at,
+        -- A refused window keeps what was published before, and so its digest.
+        content_rows = CASE :state WHEN 'refused' THEN w.content_rows ELSE EXCLUDED.content_rows END,
+        content_digest = CASE :state WHEN 'refused' THEN w.content_digest ELSE EXCLUDED.content_digest END,
+        content_columns = CASE :state WHEN 'refused' THEN w.content_columns ELSE EXCLUDED.content_columns END,
+        content_at = CASE :state WHEN 'refused' THEN w.content_at ELSE EXCLUDED.content_at END
 ), done AS (
     INSERT INTO publication.progress (root_run_id, dataset, window_start, version, changed_rows)
     SELECT CAST(:root_run_id AS text), :dataset, :window_start, :version, :changed_rows

@@ -133,6 +133,12 @@ CREATE TABLE IF NOT EXISTS publication.windows (
     published_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (dataset, window_start)
 ) WITH (fillfactor = 50);
+-- What publishing left in the window, for the watch: number of rows, sum of their hashes, and the columns hashed.
+-- Absent where a window was published before digests were kept, or another window took rows out of it since.
+ALTER TABLE publication.windows ADD COLUMN IF NOT EXISTS content_rows bigint;
+ALTER TABLE publication.windows ADD COLUMN IF NOT EXISTS content_digest numeric;
+ALTER TABLE publication.windows ADD COLUMN IF NOT EXISTS content_columns text[];
+ALTER TABLE publication.windows ADD COLUMN IF NOT EXISTS content_at timestamptz;
 
 -- Marks besides the log that make a window stale: a mart's inputs changed, a reference appeared, an id conflicts.
 CREATE TABLE IF NOT EXISTS publication.inputs (

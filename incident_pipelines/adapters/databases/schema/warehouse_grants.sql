@@ -10,3 +10,6 @@ GRANT INSERT ON landing.origins, landing.facts, landing.chunks TO publisher;
 GRANT INSERT, UPDATE ON landing.hours, landing.positions, landing.watermarks TO publisher;
 GRANT INSERT, UPDATE, DELETE ON landing.quarantine TO publisher;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA raw, marts, publication TO publisher;
+-- Nobody gets more on protection: its triggers write with the rights of its owner.
+GRANT USAGE ON SCHEMA protection TO publisher, monitor;
+GRANT SELECT ON protection.changes TO publisher, monitor;
