@@ -9,6 +9,10 @@ from incident_pipelines.core.catalog import Catalog, build_catalog
 from incident_pipelines.core.contracts.odcs import parse_contract
 from incident_pipelines.core.documents import MAX_BYTES, parse_document
 from incident_pipelines.core.errors import InvalidDocument
+from incident_pipelines.core.incidents.modes import MODE_VARIABLE, Mode, response_mode
+from incident_pipelines.core.reconciliation.catalog import Declarations
+from incident_pipelines.core.reconciliation.declaration import parse_clearing, parse_reconciliation
+from incident_pipelines.core.recovery.declaration import Recoveries, parse_recovery
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -32,7 +36,8 @@ def load_catalog(environment: Mapping[str, str] = os.environ) -> Catalog:
 
     Args:
         environment: INCIDENT_PIPELINES_CATALOG and INCIDENT_PIPELINES_SQL name the folders,
-            INCIDENT_PIPELINES_START (ISO 8601 with zone) takes the place of the catalog's start.
+            INCIDENT_PIPELINES_START (ISO 8601 with zone) takes the place of the catalog's start,
+            INCIDENT_PIPELINES_MODE that of its response mode.
 
     Raises:
         InvalidDocument: something is missing or wrong; the message names file and line.
@@ -45,9 +50,43 @@ def load_catalog(environment: Mapping[str, str] = os.environ) -> Catalog:
         for part in ("contracts", "marts")
         for path in sorted((folder / part).glob("*.yaml"))
     }
-    marts = sql_folder(environment)
-    sql = {path.stem: _read(path, marts) for path in sorted((marts / "marts").glob("*.sql"))}
-    return build_catalog(document, contracts, sql, _start(environment))
+    statements = sql_folder(environment)
+    sql = {path.stem: _read(path, statements) for path in sorted((statements / "marts").glob("*.sql"))}
+    return build_catalog(
+        document,
+        contracts,
+        sql,
+        _start(environment),
+        _declarations(folder, statements),
+        _mode(environment),
+        _recoveries(folder, statements),
+    )
+
+
+def _declarations(folder: Path, statements: Path) -> Declarations:
+    def files(part: str) -> list[tuple[str, str]]:
+        return [(str(path.relative_to(folder)), _read(path, folder)) for path in sorted((folder / part).glob("*.yaml"))]
+
+    return Declarations(
+        reconciliations=tuple(parse_reconciliation(name, text) for name, text in files("reconciliations")),
+        clearings=tuple(parse_clearing(name, text) for name, text in files("clearing")),
+        sql={path.name: _read(path, statements) for path in sorted((statements / "reconciliation").glob("*.sql"))},
+    )
+
+
+def _recoveries(folder: Path, statements: Path) -> Recoveries:
+    return Recoveries(
+        declared=tuple(
+            parse_recovery(str(path.relative_to(folder)), _read(path, folder))
+            for path in sorted((folder / "recovery").glob("*.yaml"))
+        ),
+        sql={path.name: _read(path, statements) for path in sorted((statements / "recovery").glob("*.sql"))},
+    )
+
+
+def _mode(environment: Mapping[str, str]) -> Mode | None:
+    named = environment.get(MODE_VARIABLE)
+    return response_mode(named) if named else None
 
 
 def _start(environment: Mapping[str, str]) -> datetime | None:

@@ -1,7 +1,7 @@
 """What a platform contains: its contracts, sources and start."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -17,6 +17,10 @@ from incident_pipelines.core.contracts.model import (
 from incident_pipelines.core.documents import Document
 from incident_pipelines.core.errors import InvalidDocument
 from incident_pipelines.core.identifiers import identifier
+from incident_pipelines.core.incidents.modes import DEFAULT_MODE, MODES, Mode
+from incident_pipelines.core.reconciliation.catalog import Declarations, check_declarations
+from incident_pipelines.core.reconciliation.declaration import Clearing, Reconciliation
+from incident_pipelines.core.recovery.declaration import Recoveries, Recovery, check_recoveries
 from incident_pipelines.core.windows import TimeWindow
 
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
@@ -39,6 +43,11 @@ class Catalog:
         sources: source name → environment variable with its SQLAlchemy URL.
         landed: contracts of datasets that enter through the log, by name, references before what refers to them.
         marts: by name.
+        reconciliations, clearings: by name.
+        reconciliation_sql: text of each reviewed SELECT that they name, by file name.
+        mode: how much the system may do by itself about an incident.
+        recoveries: where originals can be read again, by dataset.
+        recovery_sql: text of each reviewed SELECT that they name, by file name.
     """
 
     name: str
@@ -47,6 +56,18 @@ class Catalog:
     sources: Mapping[str, str]
     landed: Mapping[str, Landed]
     marts: Mapping[str, Mart]
+    reconciliations: Mapping[str, Reconciliation] = field(default_factory=dict[str, Reconciliation])
+    clearings: Mapping[str, Clearing] = field(default_factory=dict[str, Clearing])
+    reconciliation_sql: Mapping[str, str] = field(default_factory=dict[str, str])
+    mode: Mode = DEFAULT_MODE
+    recoveries: Mapping[str, Recovery] = field(default_factory=dict[str, Recovery])
+    recovery_sql: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def personal_columns(self) -> frozenset[str]:
+        """Names of columns that any contract marks as personal data."""
+        contracts: list[Contract] = [*self.landed.values(), *(mart.contract for mart in self.marts.values())]
+        return frozenset(column.name for contract in contracts for column in contract.columns if column.pii)
 
     @property
     def topics(self) -> dict[str, Landed]:
@@ -89,7 +110,13 @@ class Catalog:
 
 
 def build_catalog(
-    document: Document, contracts: Mapping[str, Contract], sql: Mapping[str, str], start: datetime | None = None
+    document: Document,
+    contracts: Mapping[str, Contract],
+    sql: Mapping[str, str],
+    start: datetime | None = None,
+    declarations: Declarations | None = None,
+    mode: Mode | None = None,
+    recoveries: Recoveries | None = None,
 ) -> Catalog:
     """Put the pieces of a catalog together and check that they fit.
 
@@ -98,14 +125,17 @@ def build_catalog(
         contracts: contract by file name.
         sql: text of sql/marts/NAME.sql by NAME.
         start: takes the place of the document's start.
+        declarations: what is reconciled.
+        mode: takes the place of the document's.
+        recoveries: where originals can be read again.
 
     Raises:
         InvalidDocument: a name is used twice, or something named does not exist; the message says where.
     """
     data = document.data
     for key in data:
-        if key not in {"name", "description", "start", "sources"}:
-            raise document.error((key,), "not known; one of name, description, start, sources")
+        if key not in {"name", "description", "start", "sources", "response"}:
+            raise document.error((key,), "not known; one of name, description, start, sources, response")
     declared_start = data.get("start")
     if not isinstance(declared_start, datetime) or declared_start.tzinfo is None:
         raise document.error(("start",), "a timestamp with zone is expected, like 2026-01-01T00:00:00Z")
@@ -155,6 +185,10 @@ def build_catalog(
                 marts[name] = _mart(contract, files[name], landed, sql)
             case RowsContract():
                 pass
+    declarations = declarations or Declarations()
+    check_declarations(declarations, sources, by_name)
+    recoveries = recoveries or Recoveries()
+    check_recoveries(recoveries, sources, by_name)
     return Catalog(
         name=identifier(str(data.get("name", "")), f"{document.name}: name"),
         description=str(data.get("description", "")),
@@ -162,7 +196,26 @@ def build_catalog(
         sources=sources,
         landed=_references_first(landed),
         marts=marts,
+        reconciliations={one.name: one for one, _ in declarations.reconciliations},
+        clearings={one.name: one for one, _ in declarations.clearings},
+        reconciliation_sql=declarations.sql,
+        mode=mode or _mode(document),
+        recoveries={one.dataset: one for one, _ in recoveries.declared},
+        recovery_sql=recoveries.sql,
     )
+
+
+def _mode(document: Document) -> Mode:
+    response: Any = document.data.get("response")
+    if response is None:
+        return DEFAULT_MODE
+    if not isinstance(response, dict) or set(cast(dict[Any, Any], response)) != {"mode"}:
+        raise document.error(("response",), "a mapping with mode, and nothing else, is expected")
+    declared: Any = cast(dict[str, Any], response)["mode"]
+    for mode in MODES:
+        if mode == declared:
+            return mode
+    raise document.error(("response", "mode"), f"{declared!r} is not known; one of {', '.join(MODES)}")
 
 
 def _mart(contract: MartContract, file: str, landed: Mapping[str, Landed], sql: Mapping[str, str]) -> Mart:

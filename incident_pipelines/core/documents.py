@@ -25,13 +25,17 @@ class Document:
     data: dict[str, Any]
     lines: dict[Path, int]
 
-    def error(self, path: Path, message: str) -> InvalidDocument:
-        """Return an error that names file, line and place."""
+    def line(self, path: Path) -> int:
+        """Return the line of a value; of what it stands in where it is not there."""
         known = path
         while known and known not in self.lines:
             known = known[:-1]
+        return self.lines.get(known, 1)
+
+    def error(self, path: Path, message: str) -> InvalidDocument:
+        """Return an error that names file, line and place."""
         where = ".".join(str(part) for part in path)
-        return InvalidDocument(f"{self.name}:{self.lines.get(known, 1)}: {where + ': ' if where else ''}{message}")
+        return InvalidDocument(f"{self.name}:{self.line(path)}: {where + ': ' if where else ''}{message}")
 
 
 def parse_document(name: str, text: str) -> Document:

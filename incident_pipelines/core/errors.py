@@ -27,3 +27,19 @@ class WindowOwned(IncidentPipelinesError):
 
 class WindowRefused(IncidentPipelinesError):
     """A window failed its checks and was not published; what was published before stays."""
+
+
+class LedgerOwned(IncidentPipelinesError):
+    """Another run is writing the differences of a reconciliation; the message names its owner."""
+
+
+class UnknownIncident(IncidentPipelinesError):
+    """There is no incident of that id."""
+
+
+class IllegalTransition(IncidentPipelinesError):
+    """An incident may not go where it was asked to, or not by whoever asked."""
+
+
+class IncidentConflict(IncidentPipelinesError):
+    """An incident has changed since it was looked at; nothing was done."""

@@ -44,6 +44,9 @@ GRADINGS: Mapping[str, Grading] = {
         "page",
         "SPEC §6, required fields, uniqueness, references: each pages before the share that refuses a window (§2: 1 %)",
     ),
+    "window_changed_outside": Grading("page", "SPEC §4: readers see something else than was published"),
+    "only_copy_expiring": Grading("page", "SPEC §7, recoverability map: after that the events are gone for good"),
+    "recovery_source_unusable": Grading("warning", "SPEC §7, recoverability map: nothing is lost yet"),
 }
 UNKNOWN_KIND = Grading("warning", "a kind that nobody graded must still be seen")
 
@@ -109,6 +112,46 @@ def _refused(fact: Fact) -> str:
     )
 
 
+def _changed_outside(fact: Fact) -> str:
+    published = (
+        f"{_said(fact, 'rows_stored')} were published at {_said(fact, 'published_at')} by {_said(fact, 'published_by')}"
+        if fact.detail.get("published_at")
+        else "nothing was ever published there"
+    )
+    after = (
+        "The window has been published again since, which put back what was published; readers saw the changed rows "
+        "until then. Next: find out why it was done. This signal clears by itself."
+        if fact.detail.get("put_back") is True
+        else "Nothing was put back; readers see the changed rows. Next: find out why it was done; then start a "
+        "backfill of the window, which puts back what was published and clears this signal."
+    )
+    return (
+        f"{fact.dataset}{_window(fact)} was changed, but not by publishing: {_said(fact, 'rows_found')} rows were "
+        f"found, {published}. {_statements(fact)} {after}"
+    )
+
+
+def _expiring(fact: Fact) -> str:
+    return (
+        f"{_said(fact, 'events')} events of {fact.dataset}{_window(fact)} stand in nothing but "
+        f"{_listed(fact, 'sources')} any more, from where they age out, the first of them at {_said(fact, 'until')}; "
+        f"{_said(fact, 'kept_elsewhere')} are kept elsewhere. Nothing was done about it. Next: see with "
+        f"`incident-pipelines recoverability --dataset {fact.dataset}` who has what; lengthen the retention there; "
+        f"land them. This signal clears by itself."
+    )
+
+
+def _unusable(fact: Fact) -> str:
+    source, missing = _said(fact, "source"), fact.detail.get("missing")
+    short = f": {missing} events that it should have are not in it" if missing is not None else ""
+    return (
+        f"The contract of {fact.dataset} names {source} as a recovery source, but it cannot replay"
+        f"{_window(fact) or ' anything'}{short} ({_said(fact, 'reason')}). Nothing is lost yet; a recovery would have "
+        f"to do without it. Next: mend the source or its declaration, or take it out of the contract. This signal "
+        f"clears by itself."
+    )
+
+
 def _unknown(fact: Fact) -> str:
     return (
         f"{fact.kind} was recorded for {fact.dataset}{_window(fact)}: a kind of fact this version cannot explain. "
@@ -121,12 +164,20 @@ _SUMMARIES: Mapping[str, Callable[[Fact], str]] = {
     "topic_recreated": _recreated,
     "offset_beyond_end": _beyond_end,
     "window_refused": _refused,
+    "window_changed_outside": _changed_outside,
+    "only_copy_expiring": _expiring,
+    "recovery_source_unusable": _unusable,
 }
 
 
 def _said(fact: Fact, name: str) -> str:
     value = fact.detail.get(name)
     return f"(no {name} given)" if value is None else str(value)
+
+
+def _listed(fact: Fact, name: str) -> str:
+    values = fact.detail.get(name)
+    return ", ".join(map(str, cast(list[Any], values))) if isinstance(values, list) else _said(fact, name)
 
 
 def _window(fact: Fact) -> str:
@@ -146,6 +197,23 @@ def _stored(fact: Fact) -> str:
 
 def _numerically(number: str) -> tuple[int, str]:
     return len(number), number
+
+
+def _statements(fact: Fact) -> str:
+    statements = fact.detail.get("statements")
+    texts = (
+        [
+            f"{one.get('statement', '?')} (rows: {one.get('rows', '?')}) by {one.get('user_name', '?')} "
+            f"({one.get('application_name') or 'no application named'}, {one.get('client_address') or 'local'}) "
+            f"at {one.get('changed_at', '?')}"
+            for one in (cast(dict[str, Any], item) for item in cast(list[Any], statements) if isinstance(item, dict))
+        ]
+        if isinstance(statements, list)
+        else []
+    )
+    if not texts:
+        return "Who did it was not recorded: its triggers were off, or the table was not protected yet."
+    return f"Statements on the table since then, the latest first: {'; '.join(texts)}."
 
 
 def _failed_rules(fact: Fact) -> str:

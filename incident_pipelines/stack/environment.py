@@ -14,6 +14,7 @@ DATABASE_VARIABLES = {
 }
 DAGSTER_VARIABLE = "DAGSTER_POSTGRES_URL"
 KAFKA_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
+AUDIT_LOG_VARIABLE = "APP_AUDIT_LOG"
 
 # Program role → database → the PostgreSQL role it connects as.
 ROLE_DATABASES: Mapping[str, Mapping[str, str]] = {
@@ -45,6 +46,7 @@ def environment_for(
     for database, login in ROLE_DATABASES[role].items() if role else ():
         variables[DATABASE_VARIABLES[database]] = server.url(database, login)
     if role in ("publisher", "owner"):
+        variables[AUDIT_LOG_VARIABLE] = str(home.app_audit_log)
         # Dagster's own storage works with psycopg2 only.
         login = SUPERUSER if role == "owner" else "dagster"
         variables[DAGSTER_VARIABLE] = server.url("dagster", login, driver="psycopg2")

@@ -71,6 +71,11 @@ class Home:
         return self.path / "dagster"
 
     @property
+    def app_audit_log(self) -> Path:
+        """Where the example's app writes what it emitted; readers are told by APP_AUDIT_LOG."""
+        return self.path / "example" / "audit"
+
+    @property
     def socket_folder(self) -> Path:
         """Short enough for a unix socket: inside the home, or a folder of its own under the temporary one."""
         inside = self.path / "run"

@@ -57,9 +57,13 @@ def _asset(graph: Any, key: dg.AssetKey) -> dict[str, Any]:
         "code version": node.code_version,
         "freshness": str(node.freshness_policy.fail_window.to_timedelta()) if node.freshness_policy else None,
         "backfill": "one run" if node.backfill_policy == dg.BackfillPolicy.single_run() else "a run a partition",
-        "columns": [column.name for column in node.metadata["dagster/column_schema"].columns],
+        **_columns(node.metadata.get("dagster/column_schema")),
         "checks": sorted(check.name for check in graph.get_check_keys_for_assets({key})),
     }
+
+
+def _columns(schema: dg.TableSchema | None) -> dict[str, list[str]]:
+    return {} if schema is None else {"columns": [column.name for column in schema.columns]}
 
 
 def _partitions(partitions: dg.PartitionsDefinition[Any] | None) -> str | None:

@@ -40,7 +40,7 @@ from incident_pipelines_tests.stages.compared_tables import (
 
 pytestmark = pytest.mark.stack
 
-EXAMPLES = int(os.environ.get("EX", "6"))
+EXAMPLES = int(os.environ.get("COMPARISON_EXAMPLES", "6"))
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 # Values that hashes of engines fold together, leave out or write in several ways stand beside each other.

@@ -27,6 +27,8 @@ ENVELOPE = (
 PROVENANCE = ("landing_origin_id", "landing_partition", "landing_position")
 """Columns of a raw table that say which row of the log a row was made from."""
 
+PROVENANCE_TYPES = ("integer", "integer", "bigint")
+
 
 def landing_ddl(contract: Landed) -> list[str]:
     """Return the statements for the log of a dataset: append only, keyed by (origin, partition, position).
@@ -67,10 +69,7 @@ def published_ddl(contract: Contract) -> list[str]:
         for column in contract.columns
     ]
     if schema == "raw":
-        columns += [
-            f"{name} {sql_type} NOT NULL"
-            for name, sql_type in zip(PROVENANCE, ("integer", "integer", "bigint"), strict=True)
-        ]
+        columns += [f"{name} {sql_type} NOT NULL" for name, sql_type in zip(PROVENANCE, PROVENANCE_TYPES, strict=True)]
     key = ", ".join(quoted(name) for name in contract.primary_key)
     statements = [f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(columns)}, PRIMARY KEY ({key}))"]
     indexed = [contract.time_column, contract.correlation_id]

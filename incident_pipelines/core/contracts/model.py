@@ -65,6 +65,7 @@ class Dataset:
         correlation_id: column that ties rows of one business case together.
         max_quarantine_share: share (0 to 1) of a window's rows that one rule may refuse before the window is refused.
         freshness_minutes: how old the newest window may be.
+        protected_share: share (0 to 1) of the published table that a statement may touch unless it is confirmed.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Dataset:
     correlation_id: str | None
     max_quarantine_share: float
     freshness_minutes: int | None
+    protected_share: float = 0.05
 
     def column(self, name: str) -> Column:
         """Return the column of that name; KeyError if there is none."""
@@ -125,9 +127,14 @@ class ChangeTopic:
 
 @dataclass(frozen=True, kw_only=True)
 class RowsContract(Dataset):
-    """Rows of a table of somebody else's database; the newest image of each primary key counts."""
+    """Rows of a table of somebody else's database; the newest image of each primary key counts.
+
+    Args:
+        recovery_sources: in order of preference.
+    """
 
     origin: TableSource | ChangeTopic
+    recovery_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

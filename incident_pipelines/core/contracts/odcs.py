@@ -38,7 +38,7 @@ _LOGICAL_TYPES: dict[str, ColumnType] = {
     "date": "date",
 }
 _NUMERIC = re.compile(r"(?:numeric|decimal)\((\d{1,3}),\s*(\d{1,2})\)")
-_COMMON = {"dataset", "consumers", "recoverySources", "maxQuarantineShare", "correlationId"}
+_COMMON = {"dataset", "consumers", "recoverySources", "maxQuarantineShare", "protectedShare", "correlationId"}
 _KNOWN = {
     "events": _COMMON | {"topic", "format", "eventId", "eventType", "eventTime", "schemaVersion"},
     "rows": _COMMON | {"source", "table", "topic", "format", "primaryKey", "createdAt", "updatedAt"},
@@ -105,7 +105,8 @@ class _ContractReader:
             "owner": self._owner(),
             "consumers": self._names("consumers"),
             "columns": columns,
-            "max_quarantine_share": self._share(),
+            "max_quarantine_share": self._share("maxQuarantineShare", 0.01),
+            "protected_share": self._share("protectedShare", 0.05),
             "freshness_minutes": self._service_level("freshness", {"m": 1, "h": 60, "d": 1440}),
             "correlation_id": self._column_name("correlationId", names, optional=True),
         }
@@ -157,7 +158,13 @@ class _ContractReader:
         by_name = {column.name: column for column in common["columns"]}
         if created_at and (by_name[created_at].type != "timestamp" or not by_name[created_at].required):
             raise self._error("createdAt", f"{created_at!r} must be a required timestamp")
-        return RowsContract(**common, primary_key=self._primary_key(names), time_column=created_at, origin=origin)
+        return RowsContract(
+            **common,
+            primary_key=self._primary_key(names),
+            time_column=created_at,
+            origin=origin,
+            recovery_sources=self._names("recoverySources"),
+        )
 
     def _mart(self, common: dict[str, Any], names: list[str]) -> MartContract:
         day = self._required_column("day", names)
@@ -238,10 +245,10 @@ class _ContractReader:
             raise self._document.error(("team",), "team.name, the owner, is missing")
         return str(name)
 
-    def _share(self) -> float:
-        share = self._custom.get("maxQuarantineShare", 0.01)
+    def _share(self, name: str, default: float) -> float:
+        share = self._custom.get(name, default)
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise self._error("maxQuarantineShare", "a share from 0 to 1 is expected")
+            raise self._error(name, "a share from 0 to 1 is expected")
         return float(share)
 
     def _service_level(self, name: str, units: Mapping[str, int]) -> int | None:

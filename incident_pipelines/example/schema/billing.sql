@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS payments (
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX IF NOT EXISTS payments_created_at ON payments (created_at, payment_id);
+CREATE INDEX IF NOT EXISTS payments_captured_at ON payments (captured_at, payment_id);
 CREATE INDEX IF NOT EXISTS payments_updated_at ON payments (updated_at, payment_id);
 CREATE INDEX IF NOT EXISTS payments_capture_due_at ON payments (capture_due_at)
     WHERE status = 'authorized' AND capture_due_at IS NOT NULL;

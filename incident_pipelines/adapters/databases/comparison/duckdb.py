@@ -8,7 +8,14 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from incident_pipelines.adapters.databases.comparison.sql_texts import EXACT_INSTANTS, NO_INSTANT, marked, row_text
+from incident_pipelines.adapters.databases.comparison.sql_texts import (
+    EXACT_INSTANTS,
+    NO_INSTANT,
+    after,
+    flag_text,
+    marked,
+    row_text,
+)
 from incident_pipelines.adapters.databases.comparison.table import (
     CHUNK_ROWS,
     ColumnType,
@@ -17,6 +24,7 @@ from incident_pipelines.adapters.databases.comparison.table import (
     View,
     cell_limit,
     cell_width,
+    comparable,
     key_text,
     unknown_column,
 )
@@ -207,8 +215,8 @@ class DuckdbTable:
             return f"{name}::VARCHAR::DOUBLE"
         return f"{name}::VARCHAR" if column.own.family in _READ_AS_TEXT else name
 
-    def _text(self, column: PairedColumn) -> str:
-        """Return the SQL of a column's canonical text, NULL for NULL."""
+    def _text(self, column: PairedColumn, before: str) -> str:
+        """Return the SQL of a constant followed by a column's canonical text, NULL for NULL."""
         own = column.own
         assert own is not None
         name = _quoted(column.name)
@@ -217,12 +225,14 @@ class DuckdbTable:
         if width is not None and own.family in ("integer", "decimal", "float", "timestamp", "timestamptz"):
             number = f"epoch({name})" if own.family.startswith("timestamp") else f"{name}::DOUBLE"
             cell = f"'c' || floor({number} / {width!r}::DOUBLE)::HUGEINT::VARCHAR"
-            return f"CASE WHEN abs({number}) < {cell_limit(column)!r}::DOUBLE THEN {cell} ELSE {text} END"
+            return after(
+                before, f"CASE WHEN abs({number}) < {cell_limit(column)!r}::DOUBLE THEN {cell} ELSE {text} END"
+            )
         match own.family:
             case "decimal" | "float":
                 text = _without_zeros(text)
-            case "boolean":
-                text = f"{name}::INTEGER::VARCHAR"
+            case "boolean" if comparable(column):
+                return flag_text(before, name)
             case "timestamp" | "timestamptz":
                 text = _instant_text(name)
             case "date" if column.kind == "timestamp":
@@ -237,7 +247,7 @@ class DuckdbTable:
                 text = _lower(text)
             case _:
                 pass
-        return marked(column, text, self._view.side)
+        return after(before, marked(column, text, self._view.side))
 
     def _table(self) -> str:
         parts = self.ref.parts

@@ -2,13 +2,19 @@
 
 from psycopg import sql
 
-from incident_pipelines.adapters.databases.comparison.sql_texts import EXACT_INSTANTS, NO_INSTANT, marked
-from incident_pipelines.adapters.databases.comparison.table import PairedColumn, cell_limit, cell_width
+from incident_pipelines.adapters.databases.comparison.sql_texts import (
+    EXACT_INSTANTS,
+    NO_INSTANT,
+    after,
+    flag_text,
+    marked,
+)
+from incident_pipelines.adapters.databases.comparison.table import PairedColumn, cell_limit, cell_width, comparable
 from incident_pipelines.core.reconciliation.comparison import SideName
 
 
-def canonical_text(column: PairedColumn, side: SideName) -> str:
-    """Return the SQL of a column's canonical text, NULL for NULL."""
+def canonical_text(column: PairedColumn, before: str = "", *, side: SideName) -> str:
+    """Return the SQL of a constant followed by a column's canonical text, NULL for NULL."""
     own = column.own
     assert own is not None
     name = quoted(column.name)
@@ -18,12 +24,12 @@ def canonical_text(column: PairedColumn, side: SideName) -> str:
         if own.family == "decimal":  # beyond what a double holds the cast is an error
             number = f"(CASE WHEN abs({name}) < 1e300 THEN {name} END)::float8"
         cell = f"'c' || floor({number} / {width!r}::float8)::text"
-        return f"CASE WHEN abs({number}) < {cell_limit(column)!r} THEN {cell} ELSE {name}::text END"
+        return after(before, f"CASE WHEN abs({number}) < {cell_limit(column)!r} THEN {cell} ELSE {name}::text END")
     match own.family:
         case "decimal":
             text = f"trim_scale({name})::text"
-        case "boolean":
-            text = f"{name}::int::text"
+        case "boolean" if comparable(column):
+            return flag_text(before, name)
         case "timestamptz" | "timestamp":
             text = _instant_text(name)
         case "date" if column.kind == "timestamp":
@@ -38,7 +44,7 @@ def canonical_text(column: PairedColumn, side: SideName) -> str:
             text = f'lower({name}::text COLLATE "C")'
         case _:
             text = f"{name}::text"
-    return marked(column, text, side)
+    return after(before, marked(column, text, side))
 
 
 def quoted(name: str) -> str:

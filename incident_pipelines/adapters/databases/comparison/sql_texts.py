@@ -33,17 +33,33 @@ def in_text_order(columns: Sequence[PairedColumn]) -> list[PairedColumn]:
     return sorted(columns, key=is_free)
 
 
-def row_text(columns: Sequence[PairedColumn], text: Callable[[PairedColumn], str]) -> str:
+def row_text(columns: Sequence[PairedColumn], text: Callable[[PairedColumn, str], str]) -> str:
     """Return the SQL of a row's text: free texts with their length, NULL as nothing, which no value is.
 
     Args:
-        text: gives the SQL of a column's canonical text; NULL for NULL, and else not empty unless the text is free.
+        text: gives the SQL of a constant followed by a column's canonical text; NULL for NULL. The text itself is not
+            empty unless it is free.
     """
     parts: list[str] = []
     ordered = in_text_order(columns)
-    for column in ordered:
-        sql = text(column)
-        if is_free(column):
-            sql = f"':' || {sql}" if column is ordered[-1] else f"length({sql}) || ':' || {sql}"
-        parts.append(f"coalesce({sql}, '')")
-    return f" || '{SEPARATOR}' || ".join(parts)
+    for number, column in enumerate(ordered):
+        separator = SEPARATOR if number else ""
+        if not is_free(column):
+            sql = text(column, separator)
+        elif column is ordered[-1]:
+            sql = text(column, f"{separator}:")
+        else:
+            sql = f"'{separator}' || length({text(column, '')}) || {text(column, ':')}"
+        nullable = column.own is None or column.own.nullable
+        parts.append(f"coalesce({sql}, '{separator}')" if nullable else sql)
+    return " || ".join(parts)
+
+
+def after(before: str, text: str) -> str:
+    """Return the SQL of a constant followed by a text."""
+    return f"('{before}' || {text})" if before else text
+
+
+def flag_text(before: str, flag: str) -> str:
+    """Return the SQL of a constant followed by 1 or 0; NULL for NULL."""
+    return f"CASE WHEN {flag} THEN '{before}1' WHEN NOT {flag} THEN '{before}0' END"

@@ -1,0 +1,114 @@
+"""Runs a reviewed SELECT of the catalog on any source: in a read-only snapshot, within a time limit, values bound."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from incident_pipelines.adapters.databases.postgres import available
+from incident_pipelines.core.errors import SourceUnavailable
+
+STATEMENT_TIMEOUT_SECONDS = 300.0
+
+_TOTALS = """
+SELECT coalesce(currency, '') AS currency, count(*) AS items, coalesce(sum(amount), 0) AS money, min(since) AS oldest,
+       sum(CASE WHEN since < :due THEN 1 ELSE 0 END) AS overdue,
+       coalesce(sum(CASE WHEN since < :due THEN amount END), 0) AS overdue_money
+FROM (
+{statement}
+) AS items
+GROUP BY coalesce(currency, '')
+ORDER BY 1
+"""
+
+
+def read_rows(
+    url: str,
+    source: str,
+    statement: str,
+    values: Mapping[str, Any],
+    timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
+) -> list[RowMapping]:
+    """Return the rows of a statement.
+
+    Args:
+        url: SQLAlchemy URL.
+        source: name of the source, for messages.
+        statement: one SELECT; only the values that it has binds for are given to it.
+
+    Raises:
+        SourceUnavailable: the source does not answer, not in time, or not to this statement.
+    """
+    bound = text(statement)
+    used = {name: value for name, value in values.items() if name in bound.compile().params}
+    with _reading(url, source, timeout_seconds) as connection:
+        return list(connection.execute(bound, used).mappings())
+
+
+def stream_rows(
+    url: str,
+    source: str,
+    statement: str,
+    values: Mapping[str, Any],
+    columns: Sequence[str],
+    page_rows: int,
+    timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a statement, all of one snapshot.
+
+    Args:
+        columns: which of its columns, in this order; at least two.
+        page_rows: rows held in memory at a time.
+        others: as of `read_rows`.
+
+    Raises:
+        SourceUnavailable: as `read_rows`.
+    """
+    bound = text(statement)
+    used = {name: value for name, value in values.items() if name in bound.compile().params}
+    with _reading(url, source, timeout_seconds) as connection:
+        result = connection.execution_options(stream_results=True, max_row_buffer=page_rows).execute(bound, used)
+        chosen = itemgetter(*map(list(result.keys()).index, columns))
+        for page in result.partitions(page_rows):
+            yield from map(chosen, page)
+
+
+def read_item_totals(url: str, source: str, statement: str, values: Mapping[str, Any]) -> list[RowMapping]:
+    """Return currency, items, money, oldest, overdue and overdue_money of a SELECT of item, since, amount, currency.
+
+    Args:
+        values: with ``due``: an item from before it is overdue.
+
+    Raises:
+        SourceUnavailable: as `read_rows`.
+    """
+    return read_rows(url, source, _TOTALS.format(statement=statement.strip().rstrip(";")), values)
+
+
+@contextmanager
+def _reading(url: str, source: str, timeout_seconds: float) -> Iterator[Connection]:
+    parsed = make_url(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    engine = create_engine(parsed)
+    try:
+        with available(f"{source} database"), engine.connect() as connection:
+            if engine.dialect.name == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                if engine.dialect.name == "postgresql":
+                    connection.execute(
+                        text("SELECT set_config('statement_timeout', :timeout, true)"),
+                        {"timeout": f"{int(timeout_seconds * 1000)}ms"},
+                    )
+                yield connection
+    except DBAPIError as error:
+        first_line = str(error.orig).strip().splitlines()[0]
+        raise SourceUnavailable(f"{source} database cannot be read: {first_line}") from error
+    except SQLAlchemyError as error:
+        raise SourceUnavailable(f"{source} database cannot be read: {error}") from error
+    finally:
+        engine.dispose()

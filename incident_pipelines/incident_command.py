@@ -1,0 +1,374 @@
+"""``incident-pipelines incident …``: lists and shows incidents, and lets a person act on them at any time.
+
+Like the rest of the command line it imports what it needs when it runs.
+"""
+
+import getpass
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from incident_pipelines.core.errors import IncidentPipelinesError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from incident_pipelines.core.catalog import Catalog
+    from incident_pipelines.core.incidents.incident import Actor, Incident
+    from incident_pipelines.core.incidents.severity import IncidentSeverity
+    from incident_pipelines.core.windows import TimeWindow
+
+incident = typer.Typer(
+    help="Incidents: what happened, what is done about it, and what you may do.", no_args_is_help=True
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Id = Annotated[str, typer.Argument(metavar="INCIDENT", help="Like INC-7, or 7.")]
+As = Annotated[
+    str | None, typer.Option("--as", metavar="NAME", help="Who you are; if absent the account of the system.")
+]
+Because = Annotated[str, typer.Option("--because", metavar="TEXT", help="Why; it goes into the timeline.")]
+OWNER = "incident command"
+Choice = TypeVar("Choice", bound=str)
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+@incident.command("list")
+def list_incidents(
+    everything: Annotated[bool, typer.Option("--all", help="Also resolved and reviewed ones.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List open incidents, the gravest first."""
+    from incident_pipelines.core.incidents.response_times import mean_times
+    from incident_pipelines.incident_json import incident_json
+    from incident_pipelines.incident_tables import print_incidents
+    from incident_pipelines.stages.incident_pages import listed_incidents
+
+    with _opened() as (catalog, control):
+        known = listed_incidents(control)
+    found = [one for one in known if everything or one.is_open]
+    if as_json:
+        typer.echo(json.dumps([incident_json(one) for one in found], indent=2))
+    else:
+        print_incidents(found, mean_times(known), catalog.mode, _now())
+
+
+@incident.command("show")
+def show_incident(incident_id: Id, as_json: AsJson = False) -> None:
+    """Answer what data, who is affected, since when, still going on, what it costs; exit 1: timeline tampered with."""
+    from incident_pipelines.incident_json import page_json
+    from incident_pipelines.incident_tables import print_page
+    from incident_pipelines.stages.incident_pages import incident_page
+
+    with _opened() as (catalog, control):
+        page = incident_page(control, catalog, _id(incident_id), _now())
+    if as_json:
+        typer.echo(json.dumps(page_json(page), indent=2))
+    else:
+        print_page(page)
+    if page.tampered:
+        raise typer.Exit(1)
+
+
+@incident.command("open")
+def open_incident(
+    incident_type: Annotated[str, typer.Option("--type", metavar="TYPE", help="Like data_loss, corruption, breach.")],
+    title: Annotated[str, typer.Option(metavar="TEXT", help="What is wrong, in one line.")],
+    datasets: Annotated[
+        list[str] | None, typer.Option("--dataset", metavar="NAME", help="What is affected; may be repeated.")
+    ] = None,
+    severity: Annotated[
+        str | None, typer.Option(metavar="P0|P1|P2|P3", help="What you think; it may be higher.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When it began: 2026-11-01T13:05, or 90m, 3h, 2d ago.")
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="START/END", help="Of the data: 2026-11-01T13/2026-11-01T15, UTC.")
+    ] = None,
+    decisions: Annotated[bool, typer.Option("--decisions-affected", help="Somebody decides on wrong data.")] = False,
+    as_name: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open an incident by hand."""
+    from incident_pipelines.core.incidents.incident import INCIDENT_TYPES
+    from incident_pipelines.stages import incidents
+
+    now = _now()
+    report = incidents.Report(
+        type=_one_of(incident_type, INCIDENT_TYPES, "--type"),
+        title=title,
+        datasets=tuple(datasets or ()),
+        severity=_severity(severity) if severity is not None else None,
+        since=_instant(since, now) if since else None,
+        window=_window(window) if window else None,
+        decisions_affected=decisions,
+    )
+    with _opened() as (catalog, control):
+        opened = incidents.open_incident(control, catalog, report, _person(as_name), now)
+    _told(opened, f"{opened.incident_id} opened as {opened.severity}", as_json)
+
+
+@incident.command("ack")
+def acknowledge(incident_id: Id, as_name: As = None, as_json: AsJson = False) -> None:
+    """Take an incident on; the first person to do so is its commander."""
+    from incident_pipelines.stages import incidents
+
+    with _control() as control:
+        after = incidents.acknowledge(control, _id(incident_id), _person(as_name), _now())
+    at = after.acknowledged_at or after.detected_at
+    said = f"{after.incident_id} acknowledged by {after.acknowledged_by} at {at:%Y-%m-%d %H:%M:%S} UTC"
+    _told(after, f"{said}; commander: {after.commander}", as_json)
+
+
+@incident.command("note")
+def note(
+    incident_id: Id,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What you found or did.")],
+    as_name: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a note into the timeline."""
+    from incident_pipelines.stages import incidents
+
+    with _control() as control:
+        after = incidents.note(control, _id(incident_id), text, _person(as_name), _now())
+    _told(after, f"{after.incident_id}: noted as entry {after.entries}", as_json)
+
+
+@incident.command("plan")
+def show_plan(incident_id: Id, as_json: AsJson = False) -> None:
+    """Show the plan that was made last; changes nothing. Exit 1: there is none yet."""
+    from incident_pipelines.incident_json import plan_json
+    from incident_pipelines.incident_tables import print_plan
+    from incident_pipelines.stages.incident_pages import incident_page
+
+    with _opened() as (catalog, control):
+        page = incident_page(control, catalog, _id(incident_id), _now())
+    if as_json:
+        typer.echo(json.dumps(plan_json(page), indent=2))
+    else:
+        print_plan(page)
+    if page.plan is None:
+        raise typer.Exit(1)
+
+
+@incident.command("approve")
+def approve(
+    incident_id: Id,
+    digest: Annotated[
+        str | None, typer.Option("--plan", metavar="DIGEST", help="The plan you have seen; refused if it changed.")
+    ] = None,
+    as_name: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Agree to the plan that was made last."""
+    from incident_pipelines.stages import incidents
+
+    with _control() as control:
+        plan, after = incidents.approve(control, _id(incident_id), _person(as_name), _now(), digest)
+    _told(after, f"{plan.incident_id}: plan {plan.digest[:12]} approved by {plan.approved_by}", as_json)
+
+
+@incident.command("stop")
+def stop(incident_id: Id, because: Because = "no reason given", as_name: As = None, as_json: AsJson = False) -> None:
+    """Forbid the system to act on an incident, whatever it is doing."""
+    from incident_pipelines.stages import incidents
+
+    with _control() as control:
+        after = incidents.stop(control, _id(incident_id), because, _person(as_name), _now())
+    _told(after, f"{after.incident_id} stopped by {after.stopped_by} while {after.state}", as_json)
+
+
+@incident.command("resume")
+def resume(incident_id: Id, as_name: As = None, as_json: AsJson = False) -> None:
+    """Let the system act again: on a stopped one where it was, on an escalated one from the beginning."""
+    from incident_pipelines.stages import incidents
+
+    with _control() as control:
+        after = incidents.resume(control, _id(incident_id), _person(as_name), _now())
+    _told(after, f"{after.incident_id} goes on, {after.state}", as_json)
+
+
+@incident.command("resolve")
+def resolve(incident_id: Id, because: Because, as_name: As = None, as_json: AsJson = False) -> None:
+    """Close an incident by your word, without proof: a false alarm, or repaired by other means."""
+    from incident_pipelines.stages import incidents
+
+    with _control() as control:
+        after = incidents.resolve(control, _id(incident_id), because, _person(as_name), _now())
+    _told(after, f"{after.incident_id} resolved by hand, not proven by the system", as_json)
+
+
+@incident.command("action")
+def action(
+    incident_id: Id,
+    add: Annotated[str | None, typer.Option(metavar="TEXT", help="What is to be done.")] = None,
+    owner: Annotated[str | None, typer.Option(metavar="WHO", help="Who does it; with --add.")] = None,
+    due: Annotated[str | None, typer.Option(metavar="DATE", help="Until when, like 2026-11-30; with --add.")] = None,
+    done: Annotated[list[int] | None, typer.Option(metavar="N", help="Number of one that is done.")] = None,
+    as_name: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """List action items, add one, or note that one is done."""
+    from incident_pipelines.incident_json import items_json
+    from incident_pipelines.incident_tables import print_items
+    from incident_pipelines.stages import incidents
+    from incident_pipelines.stages.incident_pages import incident_page
+
+    if (owner or due) and add is None:
+        raise IncidentPipelinesError("--owner and --due belong to --add TEXT")
+    until = _date(due) if due else None
+    with _opened() as (catalog, control):
+        if add is not None:
+            incidents.add_item(control, _id(incident_id), add, owner or "", until, _person(as_name), _now())
+        if done:
+            incidents.finish_items(control, _id(incident_id), done, _person(as_name), _now())
+        page = incident_page(control, catalog, _id(incident_id), _now())
+    if as_json:
+        typer.echo(json.dumps(items_json(page.items), indent=2))
+    else:
+        print_items(page.items)
+
+
+@incident.command("review")
+def review(
+    incident_id: Id,
+    text: Annotated[str, typer.Option("--note", metavar="TEXT", help="What came out of the review.")],
+    as_name: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close the review of a resolved incident."""
+    from incident_pipelines.stages import incidents
+
+    with _control() as control:
+        after = incidents.review(control, _id(incident_id), text, _person(as_name), _now())
+    _told(after, f"{after.incident_id} reviewed", as_json)
+
+
+@incident.command("report")
+def report(incident_id: Id, as_json: AsJson = False) -> None:
+    """Print the status report, Markdown, from the timeline."""
+    from incident_pipelines.core.incidents.status_report import status_report
+    from incident_pipelines.stages.incident_pages import incident_page
+
+    with _opened() as (catalog, control):
+        page = incident_page(control, catalog, _id(incident_id), _now())
+    text = status_report(
+        page.incident, page.triage, page.times, page.next_steps, page.entries, page.tampered, page.as_of
+    )
+    typer.echo(json.dumps({"incident_id": page.incident.incident_id, "markdown": text}, indent=2) if as_json else text)
+
+
+@contextmanager
+def _control() -> "Iterator[Engine]":
+    """Give an engine of the control database; without the catalog: who stops something may have broken that."""
+    from sqlalchemy.exc import ProgrammingError
+
+    from incident_pipelines.adapters.databases.postgres import postgres_engine
+    from incident_pipelines.cli import addresses
+
+    control = postgres_engine(addresses("CONTROL_DATABASE_URL")["CONTROL_DATABASE_URL"], OWNER, pool_size=1)
+    try:
+        yield control
+    except ProgrammingError as error:  # no such table, no such right: said by the database in one line
+        cause = str(error.orig).strip().splitlines()[0]
+        raise IncidentPipelinesError(f"the control database refuses: {cause}; was it prepared by `up`?") from error
+    finally:
+        control.dispose()
+
+
+@contextmanager
+def _opened() -> "Iterator[tuple[Catalog, Engine]]":
+    """Give the catalog and an engine of the control database."""
+    from incident_pipelines.adapters.catalog_files import load_catalog
+    from incident_pipelines.cli import addresses
+
+    with _control() as control:
+        yield load_catalog(addresses("CONTROL_DATABASE_URL")), control
+
+
+def _told(after: "Incident", text: str, as_json: bool) -> None:
+    from incident_pipelines.core.masking import printable
+    from incident_pipelines.incident_json import incident_json
+
+    typer.echo(json.dumps(incident_json(after), indent=2) if as_json else printable(text))
+
+
+def _person(as_name: str | None) -> "Actor":
+    from incident_pipelines.core.incidents.incident import Actor
+
+    if as_name is not None and not as_name.strip():
+        raise IncidentPipelinesError("--as needs a name")
+    try:
+        account = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # an account without a name, as in many containers
+        account = "unknown"
+    return Actor("person", as_name.strip() if as_name else account, account)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _id(text: str) -> str:
+    number = text.strip().upper().removeprefix("INC-")
+    if not (number.isascii() and number.isdigit()):
+        raise IncidentPipelinesError(f"{text!r} is not the id of an incident; write it like INC-7")
+    return f"INC-{int(number[:18])}"
+
+
+def _severity(text: str) -> "IncidentSeverity":
+    from incident_pipelines.core.incidents.severity import SEVERITIES
+
+    return _one_of(text, SEVERITIES, "--severity")
+
+
+def _one_of(text: str, allowed: "tuple[Choice, ...]", option: str) -> "Choice":
+    for choice in allowed:
+        if choice == text:
+            return choice
+    raise IncidentPipelinesError(f"{option} {text!r} is not known; one of {', '.join(allowed)}")
+
+
+def _instant(text: str, now: datetime) -> datetime:
+    count, unit = text[:-1], text[-1:]
+    try:
+        if unit in _UNITS and count.isdigit():
+            return now - int(count) * _UNITS[unit]
+        instant = datetime.fromisoformat(text)
+    except (ValueError, OverflowError) as error:
+        raise IncidentPipelinesError(
+            f"{text!r} is no time; write it like 2026-11-01T13:05 (UTC), or 90m, 3h, 2d"
+        ) from error
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _window(text: str) -> "TimeWindow":
+    from incident_pipelines.core.windows import TimeWindow
+
+    start, slash, end = text.partition("/")
+    try:
+        if not slash:
+            raise ValueError("it has no end")
+        return TimeWindow(*(_absolute(part) for part in (start, end)))
+    except ValueError as error:
+        raise IncidentPipelinesError(
+            f"--window {text!r} is no window ({error}); write it like 2026-11-01T13/2026-11-01T15, UTC"
+        ) from error
+
+
+def _absolute(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise IncidentPipelinesError(f"--due {text!r} is no date; write it like 2026-11-30") from error

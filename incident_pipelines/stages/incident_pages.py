@@ -1,0 +1,104 @@
+"""What is known of incidents, read at once for command line, console and reports."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, text
+
+from incident_pipelines.adapters.databases.postgres import available
+from incident_pipelines.adapters.stores.incidents import read_incident, read_incidents, signals_of
+from incident_pipelines.adapters.stores.incidents_timeline import read_timeline
+from incident_pipelines.adapters.stores.incidents_work import (
+    ActionItem,
+    StoredAction,
+    StoredPlan,
+    action_items,
+    latest_plan,
+    read_actions,
+)
+from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.incidents.causes import runbook
+from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
+from incident_pipelines.core.incidents.modes import Mode
+from incident_pipelines.core.incidents.next_steps import next_steps
+from incident_pipelines.core.incidents.response_times import ResponseTime, response_times
+from incident_pipelines.core.incidents.timeline import Entry, Tampering, tamperings
+from incident_pipelines.core.incidents.triage import Audience, Triage, audiences, triage
+
+
+@dataclass(frozen=True)
+class IncidentPage:
+    """Everything about one incident, of one instant.
+
+    Args:
+        tampered: what is wrong with its timeline; nothing if it is whole.
+        runbooks: paths in the repository, by the kinds of its signals.
+    """
+
+    incident: Incident
+    signals: tuple[RaisedSignal, ...]
+    entries: tuple[Entry, ...]
+    tampered: tuple[Tampering, ...]
+    told: tuple[Audience, ...]
+    triage: Triage
+    times: tuple[ResponseTime, ...]
+    next_steps: tuple[str, ...]
+    runbooks: tuple[str, ...]
+    plan: StoredPlan | None
+    actions: tuple[StoredAction, ...]
+    items: tuple[ActionItem, ...]
+    mode: Mode
+    as_of: datetime
+
+
+def incident_page(control: Engine, catalog: Catalog, incident_id: str, now: datetime) -> IncidentPage:
+    """Return everything about one incident.
+
+    Raises:
+        UnknownIncident: there is none of that id.
+        SourceUnavailable: the control database does not answer.
+    """
+    with _snapshot(control) as connection:
+        incident = read_incident(connection, incident_id)
+        signals = signals_of(connection, incident_id)
+        entries = read_timeline(connection, incident_id)
+        plan = latest_plan(connection, incident_id)
+        actions = read_actions(connection, incident_id)
+        items = action_items(connection, incident_id)
+    told = audiences(catalog, incident.datasets)
+    kinds = dict.fromkeys(signal.kind for signal in signals)
+    return IncidentPage(
+        incident,
+        tuple(signals),
+        tuple(entries),
+        tuple(tamperings(incident_id, entries, incident.entries, incident.head_hash)),
+        told,
+        triage(incident, signals, told, now),
+        response_times(incident),
+        next_steps(incident, catalog.mode, now, planned=plan is not None),
+        tuple(dict.fromkeys(runbook(kind) for kind in kinds)) or (runbook(""),),
+        plan,
+        tuple(actions),
+        tuple(items),
+        catalog.mode,
+        now,
+    )
+
+
+def listed_incidents(control: Engine) -> list[Incident]:
+    """Return all incidents in the order in which they were opened.
+
+    Raises:
+        SourceUnavailable: the control database does not answer.
+    """
+    with _snapshot(control) as connection:
+        return read_incidents(connection, only_open=False)
+
+
+@contextmanager
+def _snapshot(control: Engine) -> Iterator[Connection]:
+    with available("control database"), control.begin() as connection:
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+        yield connection

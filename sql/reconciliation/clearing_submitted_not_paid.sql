@@ -1,0 +1,3 @@
+SELECT registration_id AS item, created_at AS since, amount, currency
+FROM public.registrations
+WHERE status = 'initiated'
