@@ -165,6 +165,16 @@ def test_an_empty_side_is_said_to_be_empty(shop: Shop) -> None:
     assert len(shop.open()) == 180
 
 
+def test_a_side_that_is_empty_because_all_is_in_flight_is_no_error(shop: Shop) -> None:
+    shop.sell(2, minutes=2, start=NOON)
+    shop.bank("TRUNCATE bookings")
+    run = shop.reconcile(as_of=NOON + 3 * MINUTE)
+    assert (run.verdict, run.open_in_flight, run.signal_id) == ("ok", 2, None)
+    run = shop.reconcile(as_of=NOON + 30 * MINUTE)
+    assert run.verdict == "error"
+    assert "bank holds no row where till holds 2" in run.statement
+
+
 def test_a_gap_is_one_signal_for_its_window_with_personal_data_masked(shop: Shop) -> None:
     shop.sell(180)
     assert shop.reconcile(HOUR).signal_id is None

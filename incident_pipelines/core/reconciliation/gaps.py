@@ -16,7 +16,14 @@ _SEVERITIES: Mapping[str, Severity] = {"warn": "warning", "error": "page"}
 
 
 def empty_side(declared: Reconciliation, counts: Counts) -> str | None:
-    """Return a sentence if one side holds nothing while the other one does; that is no ordinary difference."""
+    """Return a sentence if one side holds nothing while the other one does; that is no ordinary difference.
+
+    Args:
+        counts: rows of both sides, and differences that nothing explains; where all rows are in flight the other side
+            has not had the time to hold any.
+    """
+    if not counts.differences:
+        return None
     sides = (declared.source.source, counts.source), (declared.target.source, counts.target)
     for (name, rows), (other, held) in (sides, sides[::-1]):
         if rows == 0 and held > 0:
@@ -48,14 +55,14 @@ def statement_of(
     found = (
         f"{differing:,} differences in {rows:,} rows ({float(rate):.3%}) that nothing explains: {kinds}"
         if differing
-        else f"{rows:,} rows agree"
+        else f"{rows:,} rows {'without a difference that nothing explains' if in_flight else 'agree'}"
     )
     worth = ", ".join(f"{amount:,} {currency}".strip() for currency, amount in sorted(money.items()) if amount)
     parts = [
         *([empty] if empty else []),
         found + ".",
         *([f"At stake: {worth}."] if worth else []),
-        *([f"{in_flight:,} in flight."] if in_flight else []),
+        *([f"{in_flight:,} may be on their way (in flight)."] if in_flight else []),
     ]
     return " ".join(parts)
 
