@@ -38,7 +38,10 @@ from incident_pipelines.core.recovery.findings import ONLY_COPY_EXPIRING, RECOVE
 from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.defs.recovery.map import RECOVERABILITY_MAP, recoverability_definitions
 from incident_pipelines.defs.resources import resources_for
+from incident_pipelines.example.databases import create_tables
 from incident_pipelines.example.events import TOPICS
+from incident_pipelines.example.log_append import landing_log
+from incident_pipelines.example.prepare import load_history
 from incident_pipelines.example.progress import minute_of
 from incident_pipelines.example.settings import settings_from
 from incident_pipelines.example.simulate import Simulation
@@ -47,7 +50,12 @@ from incident_pipelines.example.topics import create_topics
 from incident_pipelines.example.visits import World
 from incident_pipelines.stages.extract import extract_changes
 from incident_pipelines.stages.prepare import prepare
-from incident_pipelines.stages.recoverability import recoverability, recoverability_map, watch_recoverability
+from incident_pipelines.stages.recoverability import (
+    days_of,
+    recoverability,
+    recoverability_map,
+    watch_recoverability,
+)
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.defs.runs import environment as variables_set
 from incident_pipelines_tests.defs.runs import launch
@@ -111,24 +119,29 @@ class Example:
         return [one for one in found if one is not None]
 
 
-@pytest.fixture(scope="module")
-def example(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
-    folder = tmp_path_factory.mktemp("example")
-    now = datetime.now(UTC)
-    end = TimeWindow.hour_of(now - HOUR).start
+def _variables(folder: Path, prefix: str, start: datetime) -> dict[str, str]:
+    """The variables of an example with topics, a catalog and a home of its own."""
     shutil.copytree(catalog_folder({}), folder / "catalog")
     for topic in TOPICS:
         contract = folder / "catalog" / "contracts" / f"{topic}.yaml"
         text = contract.read_text()
         assert f"- property: topic\n  value: {topic}\n" in text
-        contract.write_text(text.replace(f"topic\n  value: {topic}\n", f"topic\n  value: {PREFIX}{topic}\n"))
-    variables = {
-        "EXAMPLE_TOPIC_PREFIX": PREFIX,
+        contract.write_text(text.replace(f"topic\n  value: {topic}\n", f"topic\n  value: {prefix}{topic}\n"))
+    return {
+        "EXAMPLE_TOPIC_PREFIX": prefix,
         "INCIDENT_PIPELINES_HOME": str(folder / "home"),
-        "INCIDENT_PIPELINES_START": (end - HOURS * HOUR).isoformat(),
+        "INCIDENT_PIPELINES_START": start.isoformat(),
         "INCIDENT_PIPELINES_CATALOG": str(folder / "catalog"),
         "APP_AUDIT_LOG": str(folder / "home" / "example" / "audit"),
     }
+
+
+@pytest.fixture(scope="module")
+def example(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+    folder = tmp_path_factory.mktemp("example")
+    now = datetime.now(UTC)
+    end = TimeWindow.hour_of(now - HOUR).start
+    variables = _variables(folder, PREFIX, end - HOURS * HOUR)
     settings = settings_from({**databases.environment("owner"), **variables})
     names = [PREFIX + topic for topic in TOPICS]
     create_topics(settings.kafka, names)
@@ -421,6 +434,37 @@ def test_a_topic_whose_log_start_moved_does_not_cover(example: Example, share: f
     control.dispose()
     # The second time it is the same finding.
     assert len(signals.raised) == (1 if share < 1 else 0)
+
+
+def test_a_history_that_never_went_through_kafka_is_not_owed_by_it(own_databases: Databases, tmp_path: Path) -> None:
+    """As `up` loads it: straight into sources and log, days before the first record of the topics."""
+    now = datetime.now(UTC)
+    variables = _variables(tmp_path, "unsent_", TimeWindow.day_of(now - timedelta(days=2)).start)
+    owner = {**own_databases.environment("owner"), **variables, "EXAMPLE_RATE": "0.02"}
+    create_topics(owner["KAFKA_BOOTSTRAP_SERVERS"], ["unsent_" + topic for topic in TOPICS])
+    catalog = prepare(owner)
+    create_tables(settings_from(owner))
+    with landing_log(owner) as append:
+        load_history(owner, append, now, lambda text: None)
+    found = recoverability_map(catalog, {**own_databases.environment("publisher"), **variables}, now)
+    control = postgres_engine(own_databases.url("control", "publisher"), "test")
+    assert watch_recoverability(catalog, control, found).raised == ()
+    control.dispose()
+    yesterday = {day.dataset: day for day in found.days if day.settled}
+    for dataset in EVENTS:
+        day = yesterday[dataset]
+        kafka, landed = day.of(KAFKA), day.of(LANDING_LOG)
+        assert kafka is not None
+        assert landed is not None
+        assert (kafka.replays, kafka.events) == (False, 0)
+        assert (landed.events or 0) > 100
+        assert landed.complete
+        lost = landed.events if dataset == "page_views" else 0
+        assert (day.gone_without().at_least, day.gone_without().at_most) == (lost, lost)
+
+
+def test_the_map_reaches_as_far_as_anybody_keeps_events(example: Example) -> None:
+    assert days_of(example.catalog) == 32  # the outboxes keep 30 days
 
 
 def test_the_stack_tells_where_the_audit_log_is(example: Example) -> None:

@@ -1,0 +1,115 @@
+"""The landing log itself: whatever was landed can be published again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from incident_pipelines.adapters.databases.postgres import available, driver_url
+from incident_pipelines.adapters.recovery_sources.source import Problem, Problems, ReplayedMessage
+from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.errors import SourceUnavailable
+from incident_pipelines.core.recovery.coverage import LANDING_LOG, Coverage, counted, silent
+from incident_pipelines.core.windows import TimeWindow
+
+STATEMENT_TIMEOUT_SECONDS = 300
+PAGE_ROWS = 5_000
+
+# The same id twice is one event, in however many origins; a dead letter without an id is told apart by its bytes.
+_COUNT = """
+SELECT w.number, count(DISTINCT l.id) AS events, count(DISTINCT l.id) FILTER (WHERE l.kind = 'topic') AS from_topics
+FROM unnest(%s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY AS w (window_start, window_end, number)
+JOIN LATERAL (
+    SELECT coalesce(event_id, md5(value)) AS id, o.kind
+    FROM {log} JOIN landing.origins AS o USING (origin_id)
+    WHERE event_time >= w.window_start AND event_time < w.window_end
+) AS l ON true
+GROUP BY w.number
+"""
+_READ = """
+SELECT origin_id, partition, position,
+       (extract(epoch FROM coalesce(kafka_timestamp, event_time)) * 1000)::bigint AS sent, key, value
+FROM {log} WHERE event_time >= %s AND event_time < %s
+ORDER BY origin_id, partition, position
+"""
+_GAPS = """
+SELECT topic, partition, from_offset, to_offset, coalesce(last_landed_at, 'epoch') AS since, detected_at
+FROM landing.gaps WHERE contract = %s ORDER BY gap_id
+"""
+
+
+class LandingLogSource:
+    """Counts and reads the log of a dataset.
+
+    Args:
+        environment: with WAREHOUSE_URL.
+    """
+
+    def __init__(self, catalog: Catalog, environment: Mapping[str, str]) -> None:
+        self._catalog = catalog
+        self._url = environment.get("WAREHOUSE_URL")
+
+    def coverage(self, dataset: str, windows: Sequence[TimeWindow]) -> list[Coverage]:
+        """Return how many different events of each window were landed."""
+        try:
+            with self._reading() as connection:
+                rows = connection.execute(
+                    _about(_COUNT, dataset), ([one.start for one in windows], [one.end for one in windows])
+                ).fetchall()
+                gaps = connection.execute(_GAPS, (dataset,)).fetchall()
+        except SourceUnavailable as error:
+            return silent(LANDING_LOG, dataset, windows, str(error))
+        counts = {number - 1: (events, from_topics) for number, events, from_topics in rows}
+        found: list[Coverage] = []
+        for number, window in enumerate(windows):
+            events, from_topics = counts.get(number, (0, 0))
+            reasons = _aged_out(gaps, window)
+            found.append(counted(LANDING_LOG, dataset, window, events, reasons=reasons, from_topics=from_topics))
+        return found
+
+    def messages(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[ReplayedMessage]:
+        """Yield what was landed, by origin, in the order of the log."""
+        with self._reading() as connection, connection.cursor(name="replayed", binary=True) as cursor:
+            cursor.itersize = PAGE_ROWS
+            cursor.execute(_about(_READ, dataset), (window.start, window.end))
+            for origin_id, partition, position, sent, key, value in cursor:
+                if value is None:
+                    problems(Problem(f"landing.{dataset} {origin_id}:{partition}:{position}", "it has no value"))
+                    continue
+                yield sent, key, value
+
+    @contextmanager
+    def _reading(self) -> Iterator[psycopg.Connection[Any]]:
+        if not self._url:
+            raise SourceUnavailable("the landing log cannot be read: WAREHOUSE_URL is not set")
+        with (
+            available("warehouse"),
+            psycopg.connect(
+                driver_url(self._url), application_name="incident-pipelines recoverability", connect_timeout=10
+            ) as connection,
+        ):
+            connection.read_only = True
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            timeout = f"{STATEMENT_TIMEOUT_SECONDS}s"
+            connection.execute("SELECT set_config('statement_timeout', %s, true)", (timeout,))
+            yield connection
+
+
+def _about(statement: str, dataset: str) -> sql.Composed:
+    return sql.SQL(statement).format(log=sql.Identifier("landing", dataset))  # pyright: ignore[reportArgumentType]
+
+
+def _aged_out(gaps: Sequence[tuple[Any, ...]], window: TimeWindow) -> list[str]:
+    """Name the gaps whose events may belong to a window: they are younger than what was landed before them."""
+
+    def touches(since: datetime, detected_at: datetime) -> bool:
+        return since < window.end and window.start < detected_at
+
+    return [
+        f"offsets {first} to {end} of {topic}[{partition}] had aged out before they were landed"
+        for topic, partition, first, end, since, detected_at in gaps
+        if touches(since, detected_at)
+    ][:3]
