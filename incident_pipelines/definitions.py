@@ -5,7 +5,8 @@
 2. ``raw``: an hour of each dataset, made from the log alone: typed, de-duplicated, checked, published.
 3. ``marts``: a day of each mart, made from raw alone by one SQL file.
 4. ``reconciliation``: hours and everything of each declared pair of tables, and what has not cleared.
-5. ``incidents``: the sensor that makes incidents of signals.
+5. ``recovery``: what each source can still replay.
+6. ``incidents``: the sensor that makes incidents of signals.
 
 ``refresh`` publishes every window of raw and marts that has become stale, each minute. ``resources`` is what runs
 connect to; ``catalog`` is what all of it is made from. Loading this module reads the catalog's files and nothing else.

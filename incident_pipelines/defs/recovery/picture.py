@@ -10,8 +10,9 @@ from itertools import groupby
 from incident_pipelines.core.recovery.coverage import Recoverability
 
 _SAFE, _UNSURE, _GONE, _NONE = "#3a7", "#da4", "#b32", "#ccc"
-_WORDS = {_SAFE: "safe", _UNSURE: "unsure", _GONE: "gone"}
-_LEFT, _DAY, _ROW, _BAR = 130, 16, 18, 12
+_WORDS = {_SAFE: "safe", _UNSURE: "unsure", _GONE: "gone", _NONE: "no data"}
+# Dagster cuts off what is wider than its column.
+_LEFT, _WIDEST, _WIDEST_DAY, _ROW, _BAR = 130, 270, 16, 18, 12
 
 
 def recoverability_picture(days: Sequence[Recoverability]) -> str:
@@ -21,19 +22,22 @@ def recoverability_picture(days: Sequence[Recoverability]) -> str:
         days: by dataset, then in order.
     """
     paths: dict[str, str] = {}
-    labels, width, top = "", 0, 0
-    for dataset, windows in groupby(days, lambda day: day.dataset):
+    by_dataset = {dataset: list(windows) for dataset, windows in groupby(days, lambda day: day.dataset)}
+    width = max(1, min(_WIDEST_DAY, _WIDEST // max(map(len, by_dataset.values()), default=1)))
+    labels, top = "", 0
+    for dataset, windows in by_dataset.items():
         labels += f'<text y="{top + 10}">{dataset}</text>'
         left = _LEFT
         for color, run in groupby(map(_color, windows)):
-            length = _DAY * len(list(run))
-            paths[color] = paths.get(color, "") + f"M{left} {top}h{length}v{_BAR}h-{length}z"
+            length = width * len(list(run))
+            paths[color] = paths.get(color, "") + f"M{left} {top + _BAR // 2}h{length}"
             left += length
-        width, top = max(width, left), top + _ROW
-    bars = "".join(f'<path fill="{color}" d="{path}"/>' for color, path in paths.items())
+        top += _ROW
+    bars = "".join(f'<path stroke="{color}" d="{path}"/>' for color, path in paths.items())
     legend = " ".join(f'<tspan fill="{color}">{word}</tspan>' for color, word in _WORDS.items())
     svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{max(width, 260)}" height="{top + 20}" font-size="12">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDEST}" height="{top + 20}" font-size="12" '
+        f'stroke-width="{_BAR}">'
         f'{labels}{bars}<text y="{top + 12}">without landing: {legend}</text></svg>'
     )
     return f"![recoverability](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode('ascii')})"
