@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from incident_pipelines.adapters.databases.postgres import available
-from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages.publish import PublishedWindow, contract_of

@@ -9,9 +9,9 @@ import psycopg
 from sqlalchemy import Connection, Engine, text
 
 from incident_pipelines.adapters.databases.postgres import available
-from incident_pipelines.adapters.databases.publication import query
 from incident_pipelines.adapters.databases.raw_sql import known_images
 from incident_pipelines.adapters.databases.source_table import Row, SourceTable
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.adapters.failpoints import failpoint
 from incident_pipelines.adapters.stores.landing_log import hour_start
 from incident_pipelines.adapters.stores.log_append import append

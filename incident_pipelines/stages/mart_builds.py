@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from incident_pipelines.adapters.databases.publication import WindowCounts, leave_unwatched, query
+from incident_pipelines.adapters.databases.publication import WindowCounts, leave_unwatched
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.catalog import Catalog, Mart
 from incident_pipelines.core.contracts.model import EventContract
 from incident_pipelines.core.contracts.rules import Measurement, RuleResult

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from incident_pipelines.adapters.databases.postgres import available
-from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.rules import RuleResult
 from incident_pipelines.core.errors import CheckError, InvalidDocument, WindowOwned

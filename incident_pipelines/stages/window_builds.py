@@ -13,11 +13,11 @@ from incident_pipelines.adapters.databases.publication import (
     WindowCounts,
     WindowInputs,
     leave_unwatched,
-    query,
     raise_marks,
     waiting_for_rules,
 )
 from incident_pipelines.adapters.databases.raw_sql import dead_letters, drop_outdated, stage_raw
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.adapters.databases.window_digest import content_columns
 from incident_pipelines.adapters.databases.window_sql import Statement, WindowSql
 from incident_pipelines.core.catalog import Catalog

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, RowMapping
 
-from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.windows import TimeWindow
 
 

@@ -4,20 +4,18 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from incident_pipelines.adapters.databases.ownership import take_lock
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.contracts.rules import RuleResult
 from incident_pipelines.core.errors import WindowOwned
 from incident_pipelines.core.publication import OffsetSpan, WindowContent, lock_key
 from incident_pipelines.core.windows import TimeWindow
 
-_QUERIES = Path(__file__).parent / "queries"
-_LOCK_NOT_AVAILABLE = "55P03"
 _UNIQUE_VIOLATION = "23505"
 _OVERTAKEN = {"40001", "40P01"}
 
@@ -72,21 +70,6 @@ def was_overtaken(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) in _OVERTAKEN
 
 
-def query(name: str) -> TextClause:
-    """Return a statement from the folder of queries."""
-    return _read(name)
-
-
-@cache
-def _read(name: str) -> TextClause:
-    return text((_QUERIES / f"{name}.sql").read_text(encoding="utf-8"))
-
-
-def window_owner(connection: Connection, dataset: str, window: TimeWindow) -> str | None:
-    """Return the name under which the window's owner works, None if nobody owns it."""
-    return connection.execute(query("window_owner"), {"lock_key": lock_key(dataset, window)}).scalar()
-
-
 def take_window(
     connection: Connection, warehouse: Engine, dataset: str, window: TimeWindow, owner: str, wait_seconds: float
 ) -> None:
@@ -99,27 +82,9 @@ def take_window(
     Raises:
         WindowOwned: somebody else still has it; the message names the owner.
     """
-    key = lock_key(dataset, window)
-    if connection.execute(query("take_window"), {"owner": owner, "lock_key": key}).one().taken:
-        return
-    holder = window_owner(connection, dataset, window)
-    if wait_seconds > 0:
-        connection.execute(
-            text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": f"{int(wait_seconds * 1000) or 1}ms"}
-        )
-        try:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock_key)"), {"lock_key": key})
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
-                raise
-            with warehouse.connect() as other:
-                holder = window_owner(other, dataset, window) or holder
-        else:
-            connection.execute(text("SELECT set_config('lock_timeout', '0', true)"))
-            return
-    raise WindowOwned(
-        f"{dataset} {window.start.isoformat()} is being published by {holder or 'another session that has just ended'}"
-    )
+    holder = take_lock(connection, warehouse, query("take_window"), lock_key(dataset, window), owner, wait_seconds)
+    if holder is not None:
+        raise WindowOwned(f"{dataset} {window.start.isoformat()} is being published by {holder}")
 
 
 def read_inputs(connection: Connection, dataset: str, window: TimeWindow) -> WindowInputs:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, text
 
 from incident_pipelines.adapters.databases.protection import published_table
-from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.adapters.databases.window_digest import can_be_hashed, digest
 from incident_pipelines.core.contracts.model import Contract
 from incident_pipelines.core.identifiers import quoted

@@ -7,17 +7,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Engine, RowMapping, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, RowMapping
 
-from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.adapters.databases.ownership import take_lock
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.errors import LedgerOwned
 from incident_pipelines.core.reconciliation.comparison import Difference
 from incident_pipelines.core.reconciliation.differences import Entry, Known, Stake, ledger_lock_key
 from incident_pipelines.core.reconciliation.ledger_values import from_json, to_json, type_name
 
 Mode = Literal["hourly", "full"]
-_LOCK_NOT_AVAILABLE = "55P03"
 AGE_BOUNDS_SECONDS = (3_600.0, 21_600.0, 86_400.0, 604_800.0)
 AGE_NAMES = ("under 1 h", "1 to 6 h", "6 to 24 h", "1 to 7 days", "over 7 days")
 
@@ -65,24 +64,9 @@ def take_ledger(connection: Connection, control: Engine, reconciliation: str, ow
         LedgerOwned: somebody else still is; the message names the owner.
     """
     key = ledger_lock_key(reconciliation)
-    if connection.execute(query("take_ledger"), {"owner": owner, "lock_key": key}).one().taken:
-        return
-    holder = connection.execute(query("window_owner"), {"lock_key": key}).scalar()
-    if wait_seconds > 0:
-        connection.execute(
-            text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": f"{int(wait_seconds * 1000) or 1}ms"}
-        )
-        try:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock_key)"), {"lock_key": key})
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
-                raise
-            with control.connect() as other:
-                holder = other.execute(query("window_owner"), {"lock_key": key}).scalar() or holder
-        else:
-            connection.execute(text("SELECT set_config('lock_timeout', '0', true)"))
-            return
-    raise LedgerOwned(f"{reconciliation} is being reconciled by {holder or 'another session that has just ended'}")
+    holder = take_lock(connection, control, query("take_ledger"), key, owner, wait_seconds)
+    if holder is not None:
+        raise LedgerOwned(f"{reconciliation} is being reconciled by {holder}")
 
 
 def begin_run(

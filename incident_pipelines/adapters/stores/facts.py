@@ -9,7 +9,7 @@ from typing import Any, cast
 from sqlalchemy import Connection
 
 from incident_pipelines.adapters.databases.postgres import available
-from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.signals import Fact
 
 PAGE = 1_000

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
-from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry
 from incident_pipelines.core.errors import IncidentConflict, UnknownIncident
 from incident_pipelines.core.incidents.incident import Actor, Incident, RaisedSignal, State

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.errors import UnknownIncident
 from incident_pipelines.core.incidents.incident import Actor, State
 from incident_pipelines.core.incidents.timeline import Entry, EntryKind, clean, entry_hash, plain

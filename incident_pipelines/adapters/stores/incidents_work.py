@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from incident_pipelines.adapters.databases.publication import query
+from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry
 from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.core.incidents.timeline import EntryKind, clean, plain

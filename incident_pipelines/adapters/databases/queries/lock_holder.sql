@@ -1,4 +1,4 @@
--- Who holds the lock of a window; a bigint key shows as two halves.
+-- Who holds a lock; a bigint key shows as two halves.
 SELECT a.application_name
 FROM pg_locks l
 JOIN pg_stat_activity a ON a.pid = l.pid
