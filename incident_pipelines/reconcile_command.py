@@ -6,6 +6,7 @@ Like the rest of the command line it imports what it needs when it runs.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -236,20 +237,9 @@ def _as_json(run: "Reconciled") -> dict[str, Any]:
         "as_of": run.as_of,
         "window_start": run.window.start,
         "window_end": run.window.end,
-        "counts": {
-            "source": run.counts.source,
-            "target": run.counts.target,
-            "missing": run.counts.missing,
-            "unexpected": run.counts.unexpected,
-            "mismatched": run.counts.mismatched,
-        },
+        "counts": asdict(run.counts),
         "gap_rate": float(run.gap_rate),
-        "opened": run.opened,
-        "reopened": run.reopened,
-        "resolved": run.resolved,
-        "open_unexplained": run.open_unexplained,
-        "open_in_flight": run.open_in_flight,
-        "open_incident": run.open_incident,
+        **run.ledger,
         "money_at_stake": {currency: str(money) for currency, money in run.money.items()},
         "join_rate": None
         if run.join_rate is None

@@ -94,6 +94,18 @@ class Reconciled:
     seconds: float
     signal_id: int | None
 
+    @property
+    def ledger(self) -> dict[str, int]:
+        """What the run did to the ledger, and what is open in it, by name."""
+        return {
+            "opened": self.opened,
+            "reopened": self.reopened,
+            "resolved": self.resolved,
+            "open_unexplained": self.open_unexplained,
+            "open_in_flight": self.open_in_flight,
+            "open_incident": self.open_incident,
+        }
+
 
 def reconcile(
     catalog: Catalog,

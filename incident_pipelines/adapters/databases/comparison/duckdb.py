@@ -2,12 +2,13 @@
 
 import string
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import make_url
 
+from incident_pipelines.adapters.databases.comparison.embedded import EmbeddedTable
+from incident_pipelines.adapters.databases.comparison.sql_table import HashingTable
 from incident_pipelines.adapters.databases.comparison.sql_texts import (
     EXACT_INSTANTS,
     NO_INSTANT,
@@ -17,7 +18,6 @@ from incident_pipelines.adapters.databases.comparison.sql_texts import (
     row_text,
 )
 from incident_pipelines.adapters.databases.comparison.table import (
-    CHUNK_ROWS,
     ColumnType,
     PairedColumn,
     TableRef,
@@ -26,12 +26,10 @@ from incident_pipelines.adapters.databases.comparison.table import (
     cell_width,
     comparable,
     key_text,
-    unknown_column,
 )
-from incident_pipelines.adapters.databases.comparison.timed import asking
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.reconciliation.comparison import InvalidComparison
-from incident_pipelines.core.reconciliation.digests import NULL_BUCKET, Buckets, Digest, RangeBuckets, Selection
+from incident_pipelines.core.reconciliation.digests import NULL_BUCKET, Buckets, RangeBuckets, Selection
 from incident_pipelines.core.reconciliation.matching import RawRow
 from incident_pipelines.core.reconciliation.values import Family, Value
 
@@ -65,7 +63,7 @@ _FAMILIES: dict[str, Family] = {
 _READ_AS_TEXT = frozenset({"timestamp", "timestamptz", "date", "json", "other"})
 
 
-class DuckdbTable:
+class DuckdbTable(EmbeddedTable, HashingTable):
     """A table or query of a DuckDB file, opened for reading only.
 
     Raises:
@@ -81,9 +79,8 @@ class DuckdbTable:
             import duckdb
         except ImportError as error:
             raise InvalidComparison(f"{ref.name} needs DuckDB: pip install duckdb") from error
+        super().__init__(ref.name, statement_timeout_seconds, (duckdb.Error,))
         self.ref = ref
-        self._timeout_seconds = statement_timeout_seconds
-        self._errors = (duckdb.Error,)
         path = make_url(ref.url).database
         if not path or not Path(path).is_file():
             raise SourceUnavailable(f"{ref.name} cannot be opened: there is no such file")
@@ -98,9 +95,7 @@ class DuckdbTable:
             self._run("BEGIN TRANSACTION READ ONLY")
             self._source = f"({ref.query})" if ref.query is not None else self._table()
             self.columns: Mapping[str, ColumnType] = self._read_columns()
-            for condition in ref.filters:
-                if condition.column not in self.columns:
-                    raise unknown_column(ref, condition.column, list(self.columns))
+            self._check_filters()
         except BaseException:
             self._connection.close()
             raise
@@ -124,60 +119,18 @@ class DuckdbTable:
         self._key_hash = _md5(row_text(view.key, self._text))
         self._row_hash = _md5(row_text((*view.key, *view.columns), self._text))
 
-    def estimated_rows(self) -> int:
-        where, values = self._where()
-        ((rows,),) = self._all(f"SELECT count(*) FROM {self._source} AS compared{where}", values)
-        return rows
-
-    def key_span(self) -> tuple[int, int] | None:
-        key = self._view.key[0]
-        plain = not (self._view.window or self.ref.where or self.ref.filters or self.ref.query)
-        if not plain or len(self._view.key) > 1 or key.own is None or key.own.family != "integer":
-            return None
-        name = _quoted(key.name)
-        ((least, largest),) = self._all(f"SELECT min({name})::BIGINT, max({name})::BIGINT FROM {self._source}", {})
-        return (0, 0) if least is None else (least, largest)
-
-    def digests(self, buckets: Buckets) -> dict[int, Digest]:
-        where, values = self._where()
-        rows = self._all(f"{self._digest_sql(buckets)} FROM {self._source} AS compared{where} GROUP BY 1", values)
-        return {bucket: (count, int(total)) for bucket, count, total in rows}
-
-    def finer_digests(self, buckets: Buckets, selection: Selection) -> Iterator[tuple[int, int, int]]:
-        source, values = self._selected(selection)
-        query = f"{self._digest_sql(buckets)} FROM {source} GROUP BY 1 ORDER BY 1"
-        for bucket, count, total in self._stream(query, values):
-            yield bucket, count, int(total)
-
-    def rows(self, selection: Selection | None) -> Iterator[tuple[int, RawRow]]:
-        columns = ", ".join(self._read_sql(column) for column in self._view.read)
-        if selection is None:
-            where, values = self._where()
-            for row in self._stream(f"SELECT {columns} FROM {self._source} AS compared{where}", values):
-                yield 0, row
-            return
-        source, values = self._selected(selection)
-        query = f"SELECT {self._bucket(selection.of)}, {columns} FROM {source} ORDER BY 1"
-        for row in self._stream(query, values):
-            yield row[0], row[1:]
-
     def rows_of_keys(self, keys: Sequence[tuple[Value, ...]]) -> Iterator[RawRow]:
         """All rows are read: DuckDB reads by columns and blocks, not by keys."""
-        columns = ", ".join(self._read_sql(column) for column in self._view.read)
         where, values = self._where(windowed=False)
-        yield from self._stream(f"SELECT {columns} FROM {self._source} AS compared{where}", values)
+        yield from self._stream(self._read_all(where), values)
 
-    def cancel(self) -> None:
-        self._connection.interrupt()
-
-    def close(self) -> None:
-        self._connection.close()
+    def _has_ranges(self, key: PairedColumn) -> bool:
+        return key.own is not None and key.own.family == "integer"
 
     def _selected(self, selection: Selection) -> tuple[str, dict[str, Any]]:
         where, values = self._where()
         condition = f"{self._bucket(selection.of)} IN (SELECT unnest($chosen::BIGINT[]))"
-        joined = f"{where} AND {condition}" if where else f" WHERE {condition}"
-        return f"{self._source} AS compared{joined}", values | {"chosen": list(selection.buckets)}
+        return self._restricted(where, condition), values | {"chosen": list(selection.buckets)}
 
     def _where(self, windowed: bool = True) -> tuple[str, dict[str, Any]]:
         conditions: list[str] = []
@@ -185,32 +138,32 @@ class DuckdbTable:
         if self.ref.where:
             conditions.append(f"({self.ref.where}\n)")
         for number, one in enumerate(self.ref.filters):
-            name, type_ = _quoted(one.column), self.columns[one.column].type
+            name, type_ = self._quoted(one.column), self.columns[one.column].type
             inside = f"list_contains($f{number}::VARCHAR[]::{type_}[], {name})"
             conditions.append(inside if one.operator == "in" else f"({inside}) IS NOT TRUE")
             values[f"f{number}"] = [key_text(value) for value in one.values]
         window, time = self._view.window, self._view.time
         if windowed and window is not None and time is not None and time.own is not None:
             cast_to = "TIMESTAMPTZ" if time.own.family == "timestamptz" else "TIMESTAMP"
-            name = f"{_quoted(time.name)}::{cast_to}"
+            name = f"{self._quoted(time.name)}::{cast_to}"
             conditions.append(f"{name} >= $start::{cast_to} AND {name} < $end::{cast_to}")
             # Without a zone a column holds UTC.
             values |= {"start": _instant(window.start, cast_to), "end": _instant(window.end, cast_to)}
         return (" WHERE " + " AND ".join(conditions) if conditions else ""), values
 
-    def _digest_sql(self, buckets: Buckets) -> str:
-        return f"SELECT {self._bucket(buckets)}, count(*), sum({self._row_hash})"
+    def _row_hash_sql(self, buckets: Buckets) -> str:
+        return self._row_hash
 
     def _bucket(self, buckets: Buckets) -> str:
         if isinstance(buckets, RangeBuckets):
-            key = f"{_quoted(self._view.key[0].name)}::BIGINT"
+            key = f"{self._quoted(self._view.key[0].name)}::BIGINT"
             return f"coalesce(({key}) >> {buckets.shift}, {NULL_BUCKET})"
         return f"({self._key_hash} & {buckets.mask})"
 
     def _read_sql(self, column: PairedColumn) -> str:
         if column.own is None:
             return "NULL"
-        name = f"compared.{_quoted(column.name)}"
+        name = f"compared.{self._quoted(column.name)}"
         if column.own.type == "FLOAT":
             return f"{name}::VARCHAR::DOUBLE"
         return f"{name}::VARCHAR" if column.own.family in _READ_AS_TEXT else name
@@ -219,7 +172,7 @@ class DuckdbTable:
         """Return the SQL of a constant followed by a column's canonical text, NULL for NULL."""
         own = column.own
         assert own is not None
-        name = _quoted(column.name)
+        name = self._quoted(column.name)
         text = f"{name}::VARCHAR"
         width = cell_width(column)
         if width is not None and own.family in ("integer", "decimal", "float", "timestamp", "timestamptz"):
@@ -260,7 +213,7 @@ class DuckdbTable:
         if not any((schema.lower(), parts[-1].lower()) == (s.lower(), t.lower()) for s, t in found):
             known = ", ".join(f"{s}.{t}" for s, t in found[:20]) or "none"
             raise InvalidComparison(f"{self.ref.name} does not exist; tables there are {known}")
-        return ".".join(map(_quoted, parts))
+        return ".".join(map(self._quoted, parts))
 
     def _read_columns(self) -> dict[str, ColumnType]:
         described = self._all(f"DESCRIBE SELECT * FROM {self._source} AS compared", {})
@@ -271,23 +224,6 @@ class DuckdbTable:
     def _run(self, query: str) -> None:
         with self._asking():
             self._connection.execute(query)
-
-    def _all(self, query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-        with self._asking():
-            return self._connection.execute(query, values).fetchall()
-
-    def _stream(self, query: str, values: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-        with self._asking():
-            result = self._connection.execute(query, values)
-        while True:
-            with self._asking():
-                rows = result.fetchmany(CHUNK_ROWS)
-            yield from rows
-            if len(rows) < CHUNK_ROWS:
-                return
-
-    def _asking(self) -> AbstractContextManager[None]:
-        return asking(self.ref.name, self._timeout_seconds, self._connection.interrupt, self._errors)
 
 
 def _md5(text: str) -> str:
@@ -315,7 +251,3 @@ def _instant_text(instant: str) -> str:
 
 def _instant(instant: Any, cast_to: str) -> Any:
     return instant if cast_to == "TIMESTAMPTZ" else instant.replace(tzinfo=None)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

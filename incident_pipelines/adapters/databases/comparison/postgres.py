@@ -16,6 +16,7 @@ from psycopg.rows import tuple_row
 from incident_pipelines.adapters.databases.comparison.postgres_hashes import MOST_FLAGS, RowHash
 from incident_pipelines.adapters.databases.comparison.postgres_keys import MANY, NONE, lookup
 from incident_pipelines.adapters.databases.comparison.postgres_texts import canonical_text, quoted
+from incident_pipelines.adapters.databases.comparison.sql_table import HashingTable
 from incident_pipelines.adapters.databases.comparison.sql_texts import row_text
 from incident_pipelines.adapters.databases.comparison.table import (
     CHUNK_ROWS,
@@ -24,7 +25,6 @@ from incident_pipelines.adapters.databases.comparison.table import (
     TableRef,
     View,
     key_text,
-    unknown_column,
 )
 from incident_pipelines.adapters.databases.postgres import driver_url
 from incident_pipelines.core.errors import SourceUnavailable
@@ -32,7 +32,6 @@ from incident_pipelines.core.reconciliation.comparison import InvalidComparison
 from incident_pipelines.core.reconciliation.digests import (
     NULL_BUCKET,
     Buckets,
-    Digest,
     RangeBuckets,
     Selection,
     key_ranges,
@@ -75,7 +74,7 @@ _FAMILIES: dict[str, Family] = {
 _READ_AS_TEXT = frozenset({"timestamp", "timestamptz", "date", "json", "other"})
 
 
-class PostgresTable:
+class PostgresTable(HashingTable):
     """A table or query of a PostgreSQL database.
 
     Args:
@@ -120,9 +119,7 @@ class PostgresTable:
             self._relation = self._find_relation()
             self._source = f"({ref.query})" if ref.query is not None else ".".join(map(quoted, ref.parts))
             self.columns: Mapping[str, ColumnType] = self._read_columns()
-            for condition in ref.filters:
-                if condition.column not in self.columns:
-                    raise unknown_column(ref, condition.column, list(self.columns))
+            self._check_filters()
         except BaseException:
             self._connection.close()
             raise
@@ -166,48 +163,11 @@ class PostgresTable:
         ((plan,),) = self._all(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {self._source} AS compared{where}", values)
         return int(plan[0]["Plan"]["Plan Rows"])
 
-    def key_span(self) -> tuple[int, int] | None:
-        key = self._view.key[0]
-        plain = self._relation is not None and not (self._view.window or self.ref.where or self.ref.filters)
-        if not plain or len(self._view.key) > 1 or key.own is None or key.own.family != "integer":
-            return None
-        if not any(names[0] == key.name for _, names in self._indexes):
-            return None
-        name = quoted(key.name)
-        ((least, largest),) = self._all(f"SELECT min({name})::int8, max({name})::int8 FROM {self._source}", {})
-        return (0, 0) if least is None else (least, largest)
-
-    def digests(self, buckets: Buckets) -> dict[int, Digest]:
-        where, values = self._where()
-        rows = self._all(f"{self._digest_sql(buckets)} FROM {self._source} AS compared{where} GROUP BY 1", values)
-        return {bucket: (count, int(total)) for bucket, count, total in rows}
-
-    def finer_digests(self, buckets: Buckets, selection: Selection) -> Iterator[tuple[int, int, int]]:
-        source, values = self._selected(selection)
-        query = f"{self._digest_sql(buckets)} FROM {source} GROUP BY 1 ORDER BY 1"
-        for bucket, count, total in self._stream(query, values):
-            yield bucket, count, int(total)
-
-    def rows(self, selection: Selection | None) -> Iterator[tuple[int, RawRow]]:
-        columns = ", ".join(self._read_sql(column) for column in self._view.read)
-        if selection is None:
-            where, values = self._where()
-            query = f"SELECT {columns} FROM {self._source} AS compared{where}"
-            for row in self._stream(query, values):
-                yield 0, row
-            return
-        source, values = self._selected(selection)
-        query = f"SELECT {self._bucket(selection.of)}, {columns} FROM {source} ORDER BY 1"
-        for row in self._stream(query, values):
-            yield row[0], row[1:]
-
     def rows_of_keys(self, keys: Sequence[tuple[Value, ...]]) -> Iterator[RawRow]:
-        columns = ", ".join(self._read_sql(column) for column in self._view.read)
         where, values = self._where(windowed=False)
-        query = f"SELECT {columns} FROM {self._source} AS compared"
         sought = self._sought(keys)
         if sought is None:
-            yield from self._stream(query + where, values)
+            yield from self._stream(self._read_all(where), values)
             return
         names = [f"k{number}" for number in range(len(self._view.key))]
         types = [column.own.type for column in self._view.key if column.own is not None]
@@ -224,7 +184,7 @@ class PostgresTable:
             )
             bound = {name: [key[number] for key in found] for number, name in enumerate(names)}
             join = f" JOIN (SELECT DISTINCT * FROM unnest({arrays}) AS s({', '.join(names)})) AS sought ON {on}"
-            yield from self._stream(query + join + where, values | bound)
+            yield from self._stream(self._read_all(join + where), values | bound)
 
     def cancel(self) -> None:
         with suppress(psycopg.Error):
@@ -233,8 +193,14 @@ class PostgresTable:
     def close(self) -> None:
         self._connection.close()
 
+    def _has_ranges(self, key: PairedColumn) -> bool:
+        is_integer = key.own is not None and key.own.family == "integer"
+        return is_integer and any(names[0] == key.name for _, names in self._indexes)
+
+    def _quoted(self, name: str) -> str:
+        return quoted(name)
+
     def _selected(self, selection: Selection) -> tuple[str, dict[str, Any]]:
-        """Return what to select from, so that only rows of the selection's buckets are met."""
         where, values = self._where()
         chosen = list(selection.buckets)
         if isinstance(selection.of, RangeBuckets) and selection.share < _LARGEST_SHARE_BY_RANGES:
@@ -250,8 +216,7 @@ class PostgresTable:
                 parts.append(f"SELECT * FROM {self._source} AS t WHERE t.{key} IS NULL OR t.{key} = {NULL_BUCKET}")
             return f"({' UNION ALL '.join(parts)}) AS compared", values
         condition = f"{self._bucket(selection.of)} = ANY (%(chosen)s::int8[])"
-        joined = f"{where} AND {condition}" if where else f" WHERE {condition}"
-        return f"{self._source} AS compared{joined}", values | {"chosen": chosen}
+        return self._restricted(where, condition), values | {"chosen": chosen}
 
     def _where(self, windowed: bool = True) -> tuple[str, dict[str, Any]]:
         conditions: list[str] = []
@@ -271,10 +236,9 @@ class PostgresTable:
             values |= {"start": window.start, "end": window.end}
         return (" WHERE " + " AND ".join(conditions) if conditions else ""), values
 
-    def _digest_sql(self, buckets: Buckets) -> str:
+    def _row_hash_sql(self, buckets: Buckets) -> str:
         in_range = isinstance(buckets, RangeBuckets) and buckets.shift <= _LARGEST_SHIFT
-        row_hash = self._row_hash_in_range if in_range else self._row_hash
-        return f"SELECT {self._bucket(buckets)}, count(*), sum({row_hash})"
+        return self._row_hash_in_range if in_range else self._row_hash
 
     def _bucket(self, buckets: Buckets) -> str:
         if isinstance(buckets, RangeBuckets):

@@ -8,7 +8,6 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from hashlib import md5
@@ -19,6 +18,8 @@ from urllib.parse import quote
 
 from sqlalchemy import make_url
 
+from incident_pipelines.adapters.databases.comparison.embedded import EmbeddedTable
+from incident_pipelines.adapters.databases.comparison.sql_table import with_condition
 from incident_pipelines.adapters.databases.comparison.sql_texts import (
     EXACT_INSTANTS,
     NO_INSTANT,
@@ -27,7 +28,6 @@ from incident_pipelines.adapters.databases.comparison.sql_texts import (
     is_free,
 )
 from incident_pipelines.adapters.databases.comparison.table import (
-    CHUNK_ROWS,
     ColumnType,
     PairedColumn,
     TableRef,
@@ -35,9 +35,7 @@ from incident_pipelines.adapters.databases.comparison.table import (
     cell_limit,
     cell_width,
     comparable,
-    unknown_column,
 )
-from incident_pipelines.adapters.databases.comparison.timed import asking
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.reconciliation.comparison import InvalidComparison
 from incident_pipelines.core.reconciliation.digests import NULL_BUCKET, Buckets, Digest, RangeBuckets, Selection
@@ -67,7 +65,7 @@ _FIRST, _LAST = (datetime.fromisoformat(day).replace(tzinfo=UTC) for day in EXAC
 _ASCII_LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})
 
 
-class SqliteTable:
+class SqliteTable(EmbeddedTable):
     """A table or query of an SQLite file, opened for reading only.
 
     Args:
@@ -89,9 +87,8 @@ class SqliteTable:
         families: Mapping[str, ColumnType] | None = None,
         name: str | None = None,
     ) -> None:
+        super().__init__(name or ref.name, statement_timeout_seconds, (sqlite3.Error,))
         self.ref = ref
-        self._name = name or ref.name
-        self._timeout_seconds = statement_timeout_seconds
         path = make_url(ref.url).database
         if not path or not Path(path).is_file():
             raise SourceUnavailable(f"{self._name} cannot be opened: there is no such file")
@@ -111,9 +108,7 @@ class SqliteTable:
             self._rowid: str | None = None
             self.primary_key: tuple[str, ...] = ()
             self.columns: Mapping[str, ColumnType] = self._read_columns() | dict(families or {})
-            for condition in ref.filters:
-                if condition.column not in self.columns:
-                    raise unknown_column(ref, condition.column, list(self.columns))
+            self._check_filters()
         except BaseException:
             self._connection.close()
             raise
@@ -123,21 +118,6 @@ class SqliteTable:
         self._key_texts = _texts(view.key, view.side)
         self._row_texts = _texts((*view.key, *view.columns), view.side)
         self._connection.create_function("compare_key", len(view.key), self._key_hash, deterministic=True)
-
-    def estimated_rows(self) -> int:
-        where, values = self._where()
-        ((rows,),) = self._all(f"SELECT count(*) FROM {self._source} AS compared{where}", values)
-        return rows
-
-    def key_span(self) -> tuple[int, int] | None:
-        """Only a row id is sure to hold integers, whatever was put in."""
-        key = self._view.key[0]
-        plain = not (self._view.window or self.ref.where or self.ref.filters or self.ref.query)
-        if not plain or len(self._view.key) > 1 or self._rowid != key.name:
-            return None
-        name = _quoted(key.name)
-        ((least, largest),) = self._all(f"SELECT min({name}), max({name}) FROM {self._source}", {})
-        return (0, 0) if least is None else (least, largest)
 
     def digests(self, buckets: Buckets) -> dict[int, Digest]:
         found: dict[int, list[int]] = {}
@@ -160,39 +140,23 @@ class SqliteTable:
                 total += self._row_hash(row[1:])
             yield bucket, count, total
 
-    def rows(self, selection: Selection | None) -> Iterator[tuple[int, RawRow]]:
-        columns = self._columns_read()
-        if selection is None:
-            where, values = self._where()
-            for row in self._stream(f"SELECT {columns} FROM {self._source} AS compared{where}", values):
-                yield 0, row
-            return
-        source, values = self._selected(selection)
-        query = f"SELECT {self._bucket(selection.of)}, {columns} FROM {source} ORDER BY 1"
-        for row in self._stream(query, values):
-            yield row[0], row[1:]
-
     def rows_of_keys(self, keys: Sequence[tuple[Value, ...]]) -> Iterator[RawRow]:
         """All rows are read unless the key is the row id: a value may be stored in more than one way."""
         where, values = self._where(windowed=False)
         if self._rowid is not None and [column.name for column in self._view.key] == [self._rowid]:
             sought = [key[0] for key in keys if isinstance(key[0], int)]
-            condition = f"{_quoted(self._rowid)} IN (SELECT value FROM json_each(:sought))"
-            where = f"{where} AND {condition}" if where else f" WHERE {condition}"
+            where = with_condition(where, f"{self._quoted(self._rowid)} IN (SELECT value FROM json_each(:sought))")
             values = values | {"sought": json.dumps(sought)}
-        yield from self._stream(f"SELECT {self._columns_read()} FROM {self._source} AS compared{where}", values)
+        yield from self._stream(self._read_all(where), values)
 
-    def cancel(self) -> None:
-        self._connection.interrupt()
-
-    def close(self) -> None:
-        self._connection.close()
+    def _has_ranges(self, key: PairedColumn) -> bool:
+        """Only a row id is sure to hold integers, whatever was put in."""
+        return self._rowid == key.name
 
     def _selected(self, selection: Selection) -> tuple[str, dict[str, Any]]:
         where, values = self._where()
         condition = f"{self._bucket(selection.of)} IN (SELECT value FROM json_each(:chosen))"
-        joined = f"{where} AND {condition}" if where else f" WHERE {condition}"
-        return f"{self._source} AS compared{joined}", values | {"chosen": json.dumps(list(selection.buckets))}
+        return self._restricted(where, condition), values | {"chosen": json.dumps(list(selection.buckets))}
 
     def _where(self, windowed: bool = True) -> tuple[str, dict[str, Any]]:
         conditions: list[str] = []
@@ -201,12 +165,12 @@ class SqliteTable:
             conditions.append(f"({self.ref.where}\n)")
         for number, one in enumerate(self.ref.filters):
             names = [f"f{number}_{place}" for place in range(len(one.values))]
-            inside = f"{_quoted(one.column)} IN ({', '.join(f':{name}' for name in names)})"
+            inside = f"{self._quoted(one.column)} IN ({', '.join(f':{name}' for name in names)})"
             conditions.append(inside if one.operator == "in" else f"({inside}) IS NOT TRUE")
             values |= dict(zip(names, map(_bound, one.values), strict=True))
         window, time = self._view.window, self._view.time
         if windowed and window is not None and time is not None:
-            name = _quoted(time.name)
+            name = self._quoted(time.name)
             # Texts in whatever form begin with their day, which an index finds; a zone moves it by one at most.
             conditions.append(f"({name} >= :first_day AND {name} < :last_day OR typeof({name}) <> 'text')")
             conditions.append(f"compare_instant({name}) >= :start AND compare_instant({name}) < :end")
@@ -219,15 +183,15 @@ class SqliteTable:
         return (" WHERE " + " AND ".join(conditions) if conditions else ""), values
 
     def _hashed(self) -> str:
-        return ", ".join(_quoted(column.name) for column in (*self._view.key, *self._view.columns))
+        return ", ".join(self._quoted(column.name) for column in (*self._view.key, *self._view.columns))
 
-    def _columns_read(self) -> str:
-        return ", ".join("NULL" if c.own is None else f"compared.{_quoted(c.name)}" for c in self._view.read)
+    def _read_sql(self, column: PairedColumn) -> str:
+        return "NULL" if column.own is None else f"compared.{self._quoted(column.name)}"
 
     def _bucket(self, buckets: Buckets) -> str:
         if isinstance(buckets, RangeBuckets):
-            return f"({_quoted(self._view.key[0].name)} >> {buckets.shift})"
-        return f"(compare_key({', '.join(_quoted(column.name) for column in self._view.key)}) & {buckets.mask})"
+            return f"({self._quoted(self._view.key[0].name)} >> {buckets.shift})"
+        return f"(compare_key({', '.join(self._quoted(column.name) for column in self._view.key)}) & {buckets.mask})"
 
     def _bucket_of(self, buckets: Buckets, key: tuple[Any, ...]) -> int:
         if isinstance(buckets, RangeBuckets):
@@ -248,7 +212,7 @@ class SqliteTable:
         known = [name for (name,) in self._all("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')", {})]
         if parts[-1].lower() not in (name.lower() for name in known):
             raise InvalidComparison(f"{self._name} does not exist; tables there are {', '.join(known) or 'none'}")
-        return _quoted(parts[-1])
+        return self._quoted(parts[-1])
 
     def _read_columns(self) -> dict[str, ColumnType]:
         if self.ref.query is not None:
@@ -266,23 +230,6 @@ class SqliteTable:
         indexes = self._all("SELECT origin FROM pragma_index_list(:table)", {"table": self.ref.parts[-1]})
         declared = next(type_ for name, type_, _ in info if name == self.primary_key[0])
         return declared.upper() == "INTEGER" and ("pk",) not in indexes
-
-    def _all(self, query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-        with self._asking():
-            return self._connection.execute(query, values).fetchall()
-
-    def _stream(self, query: str, values: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-        with self._asking():
-            cursor = self._connection.execute(query, values)
-        while True:
-            with self._asking():
-                rows = cursor.fetchmany(CHUNK_ROWS)
-            yield from rows
-            if len(rows) < CHUNK_ROWS:
-                return
-
-    def _asking(self) -> AbstractContextManager[None]:
-        return asking(self._name, self._timeout_seconds, self._connection.interrupt, (sqlite3.Error,))
 
 
 def _hash(text: str) -> int:
@@ -383,7 +330,3 @@ def _family(declared: str) -> Family:
         if word in words and words != "INTERVAL":
             return family
     return "other"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
