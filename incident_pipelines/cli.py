@@ -18,8 +18,10 @@ from rich.table import Table
 
 from incident_pipelines.core.errors import IncidentPipelinesError
 from incident_pipelines.incident_command import incident
+from incident_pipelines.init_command import init
 from incident_pipelines.reconcile_command import reconcile
 from incident_pipelines.recoverability_command import recoverability
+from incident_pipelines.topics_command import topics
 
 app = typer.Typer(
     help="Closes the loop on a data incident: detect, scope, contain, plan, recover, verify, state the loss, learn.",
@@ -33,7 +35,9 @@ monitor = typer.Typer(help="Turns facts into signals.", no_args_is_help=True)
 app.add_typer(monitor, name="monitor")
 app.add_typer(reconcile, name="reconcile")
 app.command("recoverability")(recoverability)
+app.command("init")(init)
 app.add_typer(incident, name="incident")
+app.add_typer(topics, name="topics")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -60,7 +64,11 @@ def _add_all_commands() -> None:
     app.command()(diff)
     _add_stack_commands()
     for command in entry_points(group="incident_pipelines.commands"):
-        app.command(command.name)(command.load())
+        offered = command.load()
+        if isinstance(offered, typer.Typer):
+            app.add_typer(offered, name=command.name)
+        else:
+            app.command(command.name)(offered)
 
 
 def _add_stack_commands() -> None:
@@ -121,23 +129,27 @@ def landing_resume(
 
 @monitor.command("run")
 def monitor_run() -> None:
-    """Turn facts into signals, and compare published windows with their digests, until stopped."""
+    """Turn facts into signals, and watch published windows, topics and landing, until stopped."""
     from incident_pipelines.adapters.catalog_files import load_catalog
     from incident_pipelines.adapters.logs import log_json
+    from incident_pipelines.stages.landing_watch import LandingWatch
     from incident_pipelines.stages.monitor import Monitor
     from incident_pipelines.stages.window_watch import WindowWatch
 
     log_json()
     variables = addresses("WAREHOUSE_URL", "CONTROL_DATABASE_URL")
-    watch, stop = WindowWatch(load_catalog(variables), variables), _stopped_by_signal()
+    catalog, stop = load_catalog(variables), _stopped_by_signal()
+    if catalog.topics:
+        variables = addresses("WAREHOUSE_URL", "CONTROL_DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS")
 
-    def compare_windows() -> None:
+    def keep_watching(watch: WindowWatch | LandingWatch) -> None:
         try:
             watch.run(stop)
         finally:
-            stop.set()  # one without the other would look as if all were well: the supervisor starts both again
+            stop.set()  # one without the others would look as if all were well: the supervisor starts all again
 
-    threading.Thread(target=compare_windows, name="window watch", daemon=True).start()
+    for watch in (WindowWatch(catalog, variables), LandingWatch(catalog, variables)):
+        threading.Thread(target=keep_watching, args=(watch,), name=type(watch).__name__, daemon=True).start()
     Monitor(variables).run(stop)
 
 

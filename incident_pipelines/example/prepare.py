@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from incident_pipelines.adapters.catalog_files import load_catalog
-from incident_pipelines.core.errors import SourceUnavailable
+from incident_pipelines.core.errors import InvalidDocument, SourceUnavailable
 from incident_pipelines.example.cards import card_of
 from incident_pipelines.example.databases import connect, create_tables, statement
 from incident_pipelines.example.events import TOPICS, timestamp_text
@@ -33,6 +33,13 @@ def prepare(environment: Mapping[str, str], report: Callable[[str], None]) -> No
     Raises:
         SourceUnavailable: a database or the broker does not answer; run it again to go on.
     """
+    # The catalog takes a second to read; the one that ships is known to fit.
+    own = environment.get("INCIDENT_PIPELINES_CATALOG")
+    missing = sorted(set(TOPICS) - set(load_catalog(environment).landed)) if own else []
+    if missing:
+        raise InvalidDocument(
+            f"the catalog has no {', '.join(missing)}, which the example writes: `up --no-example` goes without it"
+        )
     settings = settings_from(environment)
     report("preparing the example's databases and topics")
     create_tables(settings)
@@ -85,10 +92,10 @@ def load_history(
     sink = LogSink(settings, world, append)
     if start < end:
         Simulation(settings, world, sink, progressed).run(start, end)
-    _hand_over(settings.app_url, settings.billing_url, world, start, end)
+    hand_over(settings.app_url, settings.billing_url, world, start, end)
 
 
-def _hand_over(app_url: str, billing_url: str, world: World, start: int, end: int) -> None:
+def hand_over(app_url: str, billing_url: str, world: World, start: int, end: int) -> None:
     """Give what the history left unfinished to the live service, which ends it at the time that was drawn."""
     end_us = end * MINUTE_US
     unfinished = [up for up in History(world, end, start).unfinished if up.created_us < end_us]

@@ -1,6 +1,8 @@
 """`up`, `down` and `status`, for the command line to register."""
 
 import json
+import os
+import secrets
 import signal
 import sys
 import time
@@ -15,6 +17,7 @@ from rich.console import Console
 from incident_pipelines.stack import startup
 from incident_pipelines.stack.errors import StackError
 from incident_pipelines.stack.locations import Home
+from incident_pipelines.stack.own_catalog import KAFKA_VARIABLE, own_variables
 from incident_pipelines.stack.progress import Progress
 from incident_pipelines.stack.services import WEB_PORT
 from incident_pipelines.stack.stack import Stack
@@ -53,6 +56,10 @@ def up(
                     if stack.supervisor.answers():
                         stack.stop(progress.report)
                     stack.state.example = not no_example
+                    # Without the variables it goes on with the catalog it had.
+                    stack.state.own = own_variables(os.environ, stack.state.example) or stack.state.own
+                    if KAFKA_VARIABLE in stack.state.own:
+                        stack.state.kafka_group = stack.state.kafka_group or secrets.token_hex(4)
                     stack.state.landers = landers or stack.state.landers
                     for name, port in (("postgres", postgres_port), ("kafka", kafka_port), (WEB_PORT, dagster_port)):
                         stack.state.choose_port(name, port)

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from incident_pipelines.adapters.processes import SUPERVISOR_VARIABLE
 from incident_pipelines.stack.locations import HOME_VARIABLE, Home
-from incident_pipelines.stack.postgres import SUPERUSER, PostgresServer
-from incident_pipelines.stack.state import START_VARIABLE
+from incident_pipelines.stack.own_catalog import EVERYBODYS, KAFKA_VARIABLE
+from incident_pipelines.stack.postgres import EXAMPLE_DATABASES, SUPERUSER, PostgresServer
+from incident_pipelines.stack.state import START_VARIABLE, StackState
 
 DATABASE_VARIABLES = {
     "app": "APP_DATABASE_URL",
@@ -13,7 +15,6 @@ DATABASE_VARIABLES = {
     "control": "CONTROL_DATABASE_URL",
 }
 DAGSTER_VARIABLE = "DAGSTER_POSTGRES_URL"
-KAFKA_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 AUDIT_LOG_VARIABLE = "APP_AUDIT_LOG"
 
 # Program role → database → the PostgreSQL role it connects as.
@@ -33,20 +34,27 @@ ROLE_DATABASES: Mapping[str, Mapping[str, str]] = {
 
 
 def environment_for(
-    role: str | None, home: Home, server: PostgresServer, bootstrap_servers: str, start: str
+    role: str | None, home: Home, server: PostgresServer, bootstrap_servers: str, state: StackState
 ) -> dict[str, str]:
     """The variables of a process with a role.
 
     Args:
         role: A key of `ROLE_DATABASES`, or None for a process that needs no database.
         bootstrap_servers: HOST:PORT of Kafka.
-        start: First day of the partitions, ISO date.
+        state: Says when the partitions start, and what a catalog of one's own brings.
     """
-    variables = {HOME_VARIABLE: str(home.path), KAFKA_VARIABLE: bootstrap_servers, START_VARIABLE: start}
+    variables = {HOME_VARIABLE: str(home.path), KAFKA_VARIABLE: bootstrap_servers}
+    variables |= {name: state.own[name] for name in EVERYBODYS if name in state.own}
+    if not state.own:  # one's own catalog says itself when it starts
+        variables[START_VARIABLE] = state.start
     for database, login in ROLE_DATABASES[role].items() if role else ():
-        variables[DATABASE_VARIABLES[database]] = server.url(database, login)
+        if database not in EXAMPLE_DATABASES or state.has_example_databases:
+            variables[DATABASE_VARIABLES[database]] = server.url(database, login)
     if role in ("publisher", "owner"):
-        variables[AUDIT_LOG_VARIABLE] = str(home.app_audit_log)
+        variables[SUPERVISOR_VARIABLE] = str(home.supervisor_socket)
+        if state.has_example_databases:
+            variables[AUDIT_LOG_VARIABLE] = str(home.app_audit_log)
+        variables |= state.own
         # Dagster's own storage works with psycopg2 only.
         login = SUPERUSER if role == "owner" else "dagster"
         variables[DAGSTER_VARIABLE] = server.url("dagster", login, driver="psycopg2")

@@ -102,15 +102,19 @@ class Home:
             raise StackError(f"{self.socket_folder} belongs to another user", f"choose a shorter {HOME_VARIABLE}")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content so that a reader, or a crash, finds the old or the new text and nothing between."""
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file's content so that a reader, or a crash, finds the old or the new text and nothing between.
+
+    Args:
+        mode: Who may read it; 0o600 where it may hold a password.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -17,6 +17,9 @@ from incident_pipelines.stack.ports import HOST
 
 SUPERUSER = "postgres"
 DATABASES = ("app", "billing", "warehouse", "control", "dagster")
+# Absent where a catalog of one's own runs without the example.
+EXAMPLE_DATABASES = ("app", "billing")
+EXAMPLE_ROLES = ("app_service", "billing_service", "source_reader")
 # Who owns a database's objects, and who else may connect; tables and their grants belong to those who make them.
 OWNERS = {"app": "app_service", "billing": "billing_service", "dagster": "dagster"}
 CONNECTS = {
@@ -26,7 +29,7 @@ CONNECTS = {
     "control": ("lander", "publisher", "monitor"),
     "dagster": (),
 }
-ROLES = ("app_service", "billing_service", "source_reader", "lander", "publisher", "monitor", "dagster")
+ROLES = ("app_service", "billing_service", "source_reader", "lander", "publisher", "monitor", "planner", "dagster")
 
 _SETTINGS = {
     "max_connections": "200",
@@ -119,15 +122,23 @@ class PostgresServer:
                     raise StackError(f"PostgreSQL does not answer on port {self.port}: {error}") from error
                 time.sleep(_POLL_SECONDS)
 
-    def create_databases(self) -> None:
-        """Create the roles and databases that are missing; what is there stays as it is."""
+    def create_databases(self, *, example: bool = True) -> None:
+        """Create the roles and databases that are missing; what is there stays as it is.
+
+        Args:
+            example: Whether the example's are among them.
+        """
         with self.connect() as connection:
             roles = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
             for role in ROLES:
-                if role not in roles:
+                if role not in roles and (example or role not in EXAMPLE_ROLES):
                     connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+            # Who recovers becomes the planner while it plans, and then cannot write.
+            connection.execute("GRANT planner TO publisher WITH INHERIT FALSE, SET TRUE")
             databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
             for database in DATABASES:
+                if database in EXAMPLE_DATABASES and not example:
+                    continue
                 if database not in databases:
                     create_database(connection, database)
                 grant_connect(connection, database, database)

@@ -47,7 +47,7 @@ def services_of(home: Home, state: StackState) -> tuple[Program, ...]:
         ),
         Program(
             "lander",
-            (*_COMMAND_LINE, "landing", "run", "--member", "{number}"),
+            (*_COMMAND_LINE, "landing", "run", "--member", "{number}", *_group(state)),
             role="lander",
             members=state.landers,
             numbered=True,
@@ -65,6 +65,11 @@ def services_of(home: Home, state: StackState) -> tuple[Program, ...]:
     if clashing:
         raise StackError(f"two programs are called {', '.join(sorted(clashing))}")
     return programs
+
+
+def _group(state: StackState) -> tuple[str, ...]:
+    """On a Kafka that others use as well, two stacks in one group would share the partitions between them."""
+    return ("--group", f"incident-pipelines-{state.kafka_group}") if state.kafka_group else ()
 
 
 def example_programs() -> tuple[Program, ...]:

@@ -14,6 +14,7 @@ from incident_pipelines.stack.environment import environment_for
 from incident_pipelines.stack.errors import StackError
 from incident_pipelines.stack.kafka import KafkaBroker
 from incident_pipelines.stack.locations import Home
+from incident_pipelines.stack.own_catalog import KAFKA_VARIABLE, require_kafka
 from incident_pipelines.stack.postgres import PostgresServer
 from incident_pipelines.stack.programs import Program
 from incident_pipelines.stack.state import StackState
@@ -66,12 +67,12 @@ class Stack:
 
     @property
     def bootstrap_servers(self) -> str:
-        """HOST:PORT of Kafka."""
-        return f"{ports.HOST}:{self.state.choose_port('kafka')}"
+        """HOST:PORT of Kafka: the stack's own, or the one that a catalog of one's own came with."""
+        return self.state.own.get(KAFKA_VARIABLE) or f"{ports.HOST}:{self.state.choose_port('kafka')}"
 
     def environment(self, role: str | None = "owner") -> dict[str, str]:
         """The addresses as a process with a role gets them (`environment.ROLE_DATABASES`)."""
-        return environment_for(role, self.home, self.postgres, self.bootstrap_servers, self.state.start)
+        return environment_for(role, self.home, self.postgres, self.bootstrap_servers, self.state)
 
     def start_infrastructure(
         self,
@@ -80,6 +81,8 @@ class Stack:
         at_once: tuple[str, ...] = (),
     ) -> None:
         """Start PostgreSQL and Kafka under supervisord and wait until both answer and the databases are there.
+
+        Of somebody else's Kafka it is only made sure that it answers.
 
         Args:
             report: Told of each step.
@@ -102,28 +105,33 @@ class Stack:
 
         server = self.postgres
         server.sockets.mkdir(exist_ok=True, mode=0o755)
-        with ThreadPoolExecutor(2) as pool:
-            report("preparing PostgreSQL and Kafka")
-            kafka_prepared = pool.submit(self._prepare_kafka, report)
+        broker: KafkaBroker | None = None
+        # Fast shutdown; a server that was killed needs its children to end before it can start again.
+        infrastructure = [Program(POSTGRES, server.command, stop_signal="INT", stop_seconds=60, start_seconds=1)]
+        if KAFKA_VARIABLE in self.state.own:
+            report("preparing PostgreSQL")
+            require_kafka(self.bootstrap_servers)
             server.prepare_files(report)
-            broker = kafka_prepared.result()
-        infrastructure = (
-            # Fast shutdown; a server that was killed needs its children to end before it can start again.
-            Program(POSTGRES, server.command, stop_signal="INT", stop_seconds=60, start_seconds=1),
-            Program(KAFKA, broker.command, stop_seconds=30),
-        )
+        else:
+            with ThreadPoolExecutor(2) as pool:
+                report("preparing PostgreSQL and Kafka")
+                kafka_prepared = pool.submit(self._prepare_kafka, report)
+                server.prepare_files(report)
+                broker = kafka_prepared.result()
+            infrastructure.append(Program(KAFKA, broker.command, stop_seconds=30))
         self.supervisor.write_config(
             (program, self._environment_of(program)) for program in (*infrastructure, *programs)
         )
-        self.supervisor.start(ends_with_caller=self._ends_with_caller)
+        self.supervisor.start(ends_with_caller=self._ends_with_caller, withheld=self.state.own)
         try:
-            report("starting PostgreSQL and Kafka")
-            for name in (*INFRASTRUCTURE, *at_once):
+            report("starting PostgreSQL" + (" and Kafka" if broker else ""))
+            for name in (*(program.name for program in infrastructure), *at_once):
                 self.supervisor.start_process(name)
             server.wait_until_ready(self._hope_for("postgres"))
-            server.create_databases()
-            report("waiting for Kafka")
-            broker.wait_until_ready(self._hope_for("kafka"))
+            server.create_databases(example=self.state.has_example_databases)
+            if broker:
+                report("waiting for Kafka")
+                broker.wait_until_ready(self._hope_for("kafka"))
         except BaseException as error:
             if isinstance(error, StackError) and error.hint is None:
                 error.hint = self._last_words()
@@ -155,7 +163,7 @@ class Stack:
             # Dagster's runs are children of a service; they have to note their end while PostgreSQL is there.
             orphans.stop_orphans(self.home, spared=_SPARED_BY_STOP)
             report("stopping Kafka and PostgreSQL")
-            self.supervisor.stop_processes(INFRASTRUCTURE)
+            self.supervisor.stop_processes([name for name in INFRASTRUCTURE if name in names])
             self.supervisor.shut_down()
         stopped = orphans.stop_orphans(self.home, report)
         self.home.supervisor_pid_file.unlink(missing_ok=True)

@@ -122,6 +122,8 @@ def _prepare(stack: Stack, report: Report) -> None:
         dagster_server.migrate_storage(stack.environment("publisher"))
         stack.state.dagster_version = dagster_server.storage_version()
         stack.state.save(stack.home)
+        # It loads while the example's history does.
+        stack.supervisor.start_process(services.CODE_SERVER)
     if stack.state.example:
         for hook in sorted(entry_points(group=HOOK_GROUP), key=lambda hook: hook.name):
             hook.load()(owner, report)

@@ -25,6 +25,8 @@ class StackState:
         running: Whether a whole stack is meant to run: set when it is up, unset by an orderly stop.
         filled: Whether everything has been published once.
         dagster_version: The Dagster release that its storage was last prepared for.
+        own: What a catalog of one's own brings (`own_catalog.own_variables`); addresses may hold passwords.
+        kafka_group: Tells its landers from other stacks' on somebody else's Kafka.
     """
 
     start: str
@@ -34,6 +36,13 @@ class StackState:
     running: bool = False
     filled: bool = False
     dagster_version: str = ""
+    own: dict[str, str] = field(default_factory=dict[str, str])
+    kafka_group: str = ""
+
+    @property
+    def has_example_databases(self) -> bool:
+        """Whether the example's databases and roles are part of the stack: the catalog that ships reads them."""
+        return self.example or not self.own
 
     @classmethod
     def load(cls, home: Home) -> "StackState | None":
@@ -74,7 +83,7 @@ class StackState:
 
     def save(self, home: Home) -> None:
         """Write the state so that a crash leaves the former or the new one."""
-        write_atomically(home.state_file, json.dumps(asdict(self), indent=2) + "\n")
+        write_atomically(home.state_file, json.dumps(asdict(self), indent=2) + "\n", mode=0o600)
 
     def choose_port(self, name: str, given: int | None = None) -> int:
         """The port for a purpose: the given one, else the remembered one, else a free one."""

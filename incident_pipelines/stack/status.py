@@ -8,7 +8,7 @@ from rich.table import Table
 from incident_pipelines.stack.locations import Home
 from incident_pipelines.stack.orphans import find_orphans
 from incident_pipelines.stack.ports import HOST
-from incident_pipelines.stack.postgres import DATABASES
+from incident_pipelines.stack.postgres import DATABASES, EXAMPLE_DATABASES
 from incident_pipelines.stack.services import WEB_PORT
 from incident_pipelines.stack.stack import Stack
 from incident_pipelines.stack.state import StackState
@@ -91,8 +91,9 @@ def status_of(stack: Stack) -> StackStatus:
         databases={
             name: stack.postgres.url(name, driver="psycopg2" if name == "dagster" else "psycopg") if started else None
             for name in DATABASES
+            if name not in EXAMPLE_DATABASES or state is None or state.has_example_databases
         },
-        kafka=f"{HOST}:{port('kafka')}" if port("kafka") else None,
+        kafka=stack.bootstrap_servers if port("kafka") else None,
         dagster_url=f"http://{HOST}:{port(WEB_PORT)}" if port(WEB_PORT) else None,
         processes=sorted(processes, key=lambda process: process.name),
         orphans=[] if processes else sorted(set(find_orphans(stack.home).values())),

@@ -1,22 +1,21 @@
 """supervisord: its configuration, starting it, and talking to it over its unix socket."""
 
 import ctypes
-import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
+from incident_pipelines.adapters.processes import UNREACHABLE, full_name, supervisor_at
 from incident_pipelines.stack.errors import StackError
 from incident_pipelines.stack.locations import HOME_VARIABLE, Home, write_atomically
 from incident_pipelines.stack.programs import PROGRAM_VARIABLE, Program
@@ -26,10 +25,11 @@ _NEVER_GIVE_UP = 1_000_000_000
 _FAULT_ALREADY_STARTED = 60
 _FAULT_NOT_RUNNING = 70
 _FAULT_BAD_NAME = 10
-# A supervisord that is shutting down answers with faults.
-_UNREACHABLE = (OSError, http.client.HTTPException, xmlrpc.client.Error)
+_ANSWER_SECONDS = 90.0  # it answers when a process that it stops has ended
 _PR_SET_PDEATHSIG = 1
-_ADDRESSES = re.compile(r"PG[A-Z]+$|.*_DATABASE_URL$|WAREHOUSE_URL$|DAGSTER_(POSTGRES_URL|HOME)$|KAFKA_BOOTSTRAP")
+_ADDRESSES = re.compile(
+    r"PG[A-Z]+$|.*_DATABASE_URL$|WAREHOUSE_URL$|DAGSTER_(POSTGRES_URL|HOME)$|KAFKA_BOOTSTRAP|INCIDENT_PIPELINES_SUPERVISOR$"
+)
 _LOG_BYTES = 10 * 1024 * 1024
 
 
@@ -75,13 +75,15 @@ class Supervisor:
             "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n",
         ]
         sections += [self._section(program, environment) for program, environment in programs]
-        write_atomically(home.supervisor_config, "\n".join(sections))
+        # Addresses of sources may hold passwords.
+        write_atomically(home.supervisor_config, "\n".join(sections), mode=0o600)
 
-    def start(self, *, ends_with_caller: bool = False) -> None:
+    def start(self, *, ends_with_caller: bool = False, withheld: Collection[str] = ()) -> None:
         """Start supervisord in a session of its own and wait until it answers. It starts no program by itself.
 
         Args:
             ends_with_caller: Whether it stops everything when the calling process dies (on Linux): for tests.
+            withheld: Variables of the caller that only those processes get whose environment names them.
 
         Raises:
             StackError: It ended at once.
@@ -89,7 +91,8 @@ class Supervisor:
         home = self._home
         home.supervisor_socket.unlink(missing_ok=True)
         # Addresses in the caller's environment would reach processes whose role must not have them.
-        environment = {key: value for key, value in os.environ.items() if not _ADDRESSES.match(key)}
+        kept = {key for key in os.environ if not _ADDRESSES.match(key)} - set(withheld)
+        environment = {key: os.environ[key] for key in kept}
         environment |= {HOME_VARIABLE: str(home.path), PROGRAM_VARIABLE: "supervisord"}
         command = (sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(home.supervisor_config))
         log = home.logs / "supervisord.start.log"
@@ -121,7 +124,7 @@ class Supervisor:
         try:
             with self._rpc() as rpc:
                 return rpc.getState()["statename"] == "RUNNING"
-        except _UNREACHABLE:
+        except UNREACHABLE:
             return False
 
     def processes(self) -> list[ProcessState]:
@@ -134,7 +137,7 @@ class Supervisor:
             infos: list[dict[str, Any]] = rpc.getAllProcessInfo()
         return [
             ProcessState(
-                name=_full_name(info["group"], info["name"]),
+                name=full_name(info["group"], info["name"]),
                 state=info["statename"],
                 pid=info["pid"] or None,
                 uptime_seconds=float(info["now"] - info["start"]) if info["pid"] else None,
@@ -188,7 +191,7 @@ class Supervisor:
         try:
             with self._rpc() as rpc:
                 rpc.shutdown()
-        except _UNREACHABLE:
+        except UNREACHABLE:
             pass
         if pid is not None:
             try:
@@ -231,43 +234,16 @@ class Supervisor:
         try:
             with self._rpc() as rpc:
                 yield rpc
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             raise StackError(f"supervisord of {self._home.path} does not answer: {error}") from error
 
-    @contextmanager
-    def _rpc(self) -> Iterator[Any]:
-        transport = _UnixTransport(str(self._home.supervisor_socket))
-        with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport) as proxy:
-            yield proxy.supervisor
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=90)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-class _UnixTransport(xmlrpc.client.Transport):
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self._path = path
-
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _UnixConnection(self._path)
+    def _rpc(self) -> AbstractContextManager[Any]:
+        return supervisor_at(str(self._home.supervisor_socket), _ANSWER_SECONDS)
 
 
 def _end_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _full_name(group: str, name: str) -> str:
-    return name if group == name else f"{group}:{name}"
 
 
 def _rpc_name(name: str) -> str:

@@ -73,10 +73,10 @@ def test_every_service_has_its_own_name_and_a_known_role(tmp_path: Path) -> None
 def test_a_process_gets_the_addresses_of_its_role_only(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
     server = PostgresServer(home.postgres_data, home.socket_folder, 5000, None)
-    lander = environment_for("lander", home, server, "127.0.0.1:9092", "2025-01-01")
+    lander = environment_for("lander", home, server, "127.0.0.1:9092", StackState("2025-01-01"))
     assert lander["WAREHOUSE_URL"] == "postgresql+psycopg://lander@127.0.0.1:5000/warehouse"
     assert "APP_DATABASE_URL" not in lander
     assert "DAGSTER_POSTGRES_URL" not in lander
-    publisher = environment_for("publisher", home, server, "127.0.0.1:9092", "2025-01-01")
+    publisher = environment_for("publisher", home, server, "127.0.0.1:9092", StackState("2025-01-01"))
     assert publisher["APP_DATABASE_URL"] == "postgresql+psycopg://source_reader@127.0.0.1:5000/app"
     assert publisher["DAGSTER_POSTGRES_URL"].startswith("postgresql+psycopg2://")
