@@ -1,9 +1,11 @@
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from incident_pipelines.core.publication import lock_key
 from incident_pipelines.core.windows import TimeWindow
@@ -101,3 +103,124 @@ def test_more_in_the_log_makes_stale_again(shop: Shop) -> None:
     assert (again.changed_rows, again.duplicates) == (0, 1)
     # Nothing changed in raw, so no mart has to look again.
     assert stale_windows(shop.warehouse, shop.catalog) == []
+
+
+def test_a_dataset_that_is_held_up_does_not_hold_up_others_and_only_one_of_its_windows_is_begun(shop: Shop) -> None:
+    shop.plans("basic")
+    shop.append("orders", *(order(f"o{hour}", f"10T{hour}") for hour in range(10, 14)))
+    shop.append("payments", *(payment(hour, f"10T{hour}", f"10T{hour}") for hour in range(10, 14)))
+    with shop.owner.connect() as holder, holder.begin() as held:
+        holder.execute(text("LOCK TABLE raw.orders IN SHARE MODE"))
+        done = refresh(shop.warehouse, shop.catalog, owner="refresh", datasets_at_once=3)
+        meanwhile = [next(done) for _ in range(4)]
+        owned = _windows_owned(holder)
+        held.rollback()
+    assert [(window.dataset, window.window) for window in meanwhile] == [
+        ("payments", window) for window in hours("10T13", "10T12", "10T11", "10T10")
+    ]
+    assert owned == 1
+    assert [window.window for window in done if window.dataset == "orders"] == hours("10T13", "10T12", "10T11", "10T10")
+
+
+def test_a_dataset_waits_for_those_that_it_refers_to(shop: Shop) -> None:
+    shop.append("plans", {"plan_id": "basic", "price": 1, "updated_at": "2026-01-01T00:00:00Z"})
+    shop.append("orders", order("a", "10T10"), order("b", "10T11"))
+    shop.append("payments", payment(1, "10T10", "10T10"))
+    with shop.owner.connect() as holder, holder.begin() as held:
+        holder.execute(text("LOCK TABLE raw.plans IN SHARE MODE"))
+        outcomes = refresh(shop.warehouse, shop.catalog, owner="refresh", datasets_at_once=3)
+        first = next(outcomes)
+        held.rollback()
+    done = [first, *outcomes]
+    assert all(isinstance(window, PublishedWindow) for window in done)
+    assert [window.dataset for window in done][:4] == ["payments", "plans", "orders", "orders"]
+
+
+def test_raw_is_complete_before_the_first_mart_and_does_not_depend_on_how_much_is_done_at_once(
+    shop: Shop, rng: Random
+) -> None:
+    shop.append("plans", {"plan_id": "basic", "price": 1, "updated_at": "2026-01-01T00:00:00Z"})
+    names = [f"o{number}" for number in range(20)]
+    shop.append(
+        "orders",
+        *(
+            # Equal names at other times and amounts are copies that disagree.
+            order(
+                rng.choice(names),
+                f"{rng.randint(10, 11)}T{rng.randint(10, 13)}",
+                amount=rng.choice([-1, 5]),
+                plan_id=rng.choice(["basic", "basic", "none"]),
+            )
+            for _ in range(40)
+        ),
+    )
+    shop.append(
+        "payments",
+        *(
+            payment(number, f"10T{rng.randint(10, 13)}", "10T14", transaction_id=f"t{rng.randint(1, 20)}", amount=1)
+            for number in range(20)
+        ),
+    )
+    states: list[list[list[tuple[object, ...]]]] = []
+    for at_once in (1, 3):
+        outcomes = [
+            outcome.dataset
+            for outcome in refresh(shop.warehouse, shop.catalog, owner="refresh", datasets_at_once=at_once)
+        ]
+        is_mart = [dataset in shop.catalog.marts for dataset in outcomes]
+        assert is_mart == sorted(is_mart)
+        assert is_mart[-1]
+        while list(refresh(shop.warehouse, shop.catalog, owner="refresh", datasets_at_once=at_once)):
+            pass
+        states.append([sorted(shop.rows(f"SELECT * FROM {table}"), key=repr) for table in _CONTENT])
+        if at_once == 1:
+            for table in ("raw.plans", "raw.orders", "raw.payments", "marts.order_states", "marts.turnover"):
+                shop.execute(f"DELETE FROM {table}", confirmed=table)
+            shop.execute("TRUNCATE landing.quarantine, publication.windows, publication.checks, publication.inputs")
+    assert states[0][0], "the seed gives rows"
+    assert states[0] == states[1]
+
+
+def test_leaving_it_waits_for_what_is_under_way_and_begins_nothing_else(shop: Shop) -> None:
+    shop.plans("basic")
+    shop.append("orders", *(order(f"o{hour}", f"10T{hour}") for hour in range(10, 18)))
+    shop.append("payments", *(payment(hour, f"10T{hour}", f"10T{hour}") for hour in range(10, 18)))
+    with closing(refresh(shop.warehouse, shop.catalog, owner="refresh", datasets_at_once=2)) as outcomes:
+        next(outcomes)
+    with shop.owner.connect() as connection:
+        assert _windows_owned(connection) == 0
+    # The first, the next of its dataset, and one or two of the other.
+    assert 11 <= len(stale_windows(shop.warehouse, shop.catalog)) - _stale_days(shop) <= 14
+
+
+def test_statistics_are_renewed_before_marts_are_built_from_many_new_rows(shop: Shop) -> None:
+    shop.plans("basic")
+    shop.append("orders", order("a", "10T10"))
+    list(refresh(shop.warehouse, shop.catalog, owner="refresh"))
+    analyzed = "SELECT analyze_count FROM pg_stat_user_tables WHERE schemaname = 'raw' AND relname = 'orders'"
+    assert shop.rows(analyzed) == [(0,)]
+    shop.append("orders", *(order(f"o{number}", "10T11") for number in range(1200)))
+    list(refresh(shop.warehouse, shop.catalog, owner="refresh"))
+    assert shop.rows(analyzed) == [(1,)]
+
+
+_CONTENT = (
+    "raw.orders",
+    "raw.payments",
+    "marts.order_states",
+    "marts.turnover",
+    "(SELECT contract, key, reasons FROM landing.quarantine) q",
+)
+
+
+def _windows_owned(connection: Connection) -> int:
+    return connection.execute(
+        text(
+            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+            "WHERE l.locktype = 'advisory' AND d.datname = current_database()"
+        )
+    ).scalar_one()
+
+
+def _stale_days(shop: Shop) -> int:
+    return sum(1 for dataset, _ in stale_windows(shop.warehouse, shop.catalog) if dataset in shop.catalog.marts)

@@ -1,7 +1,7 @@
 """The job that keeps every window fresh, once a minute: all levels in one run, through the code that backfills use."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -20,6 +20,9 @@ from incident_pipelines.stages.figures import landing_figures, rule_verdicts
 from incident_pipelines.stages.landing_state import landing_status
 from incident_pipelines.stages.publish import PublishedWindow, contract_of
 from incident_pipelines.stages.refresh import Failed, Refused, Skipped, refresh
+
+DATASETS_AT_ONCE = 3
+"""While Python judges and reports a window of one dataset, the database builds those of others."""
 
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -58,8 +61,14 @@ def refresh_job(catalog: Catalog) -> dg.JobDefinition:
     ) -> list[str]:
         touched: dict[str, Contract] = {}
         problems = list(problems)
-        with _told(), WindowReports(context) as reports, warehouse.engine(_owner(context)) as engine:
-            for outcome in refresh(engine, catalog, owner=_owner(context)):
+        with (
+            _told(),
+            warehouse.engine(_owner(context)) as engine,
+            # A run that is stopped reports first, then waits for what is under way.
+            closing(refresh(engine, catalog, owner=_owner(context), datasets_at_once=DATASETS_AT_ONCE)) as outcomes,
+            WindowReports(context) as reports,
+        ):
+            for outcome in outcomes:
                 contract = contract_of(catalog, outcome.dataset)
                 match outcome:
                     case PublishedWindow():
