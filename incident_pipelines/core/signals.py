@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
+from incident_pipelines.core.retention import duration_text
+
 Severity = Literal["info", "warning", "page", "critical"]
 
 
@@ -47,6 +49,10 @@ GRADINGS: Mapping[str, Grading] = {
     "window_changed_outside": Grading("page", "SPEC §4: readers see something else than was published"),
     "only_copy_expiring": Grading("page", "SPEC §7, recoverability map: after that the events are gone for good"),
     "recovery_source_unusable": Grading("warning", "SPEC §7, recoverability map: nothing is lost yet"),
+    "retention_below_floor": Grading("page", "SPEC §6, retention against its floor: below"),
+    "landing_stalled": Grading("page", "SPEC §6, the lag verdict: not moving with lag is an error"),
+    "landing_lag_rising": Grading("warning", "SPEC §6, consumer lag against retention: rising while offsets move"),
+    "landing_lag_near_retention": Grading("page", "SPEC §6, consumer lag against retention: lag > 50 % of retention"),
 }
 UNKNOWN_KIND = Grading("warning", "a kind that nobody graded must still be seen")
 
@@ -152,6 +158,44 @@ def _unusable(fact: Fact) -> str:
     )
 
 
+def _short_retention(fact: Fact) -> str:
+    topic = _said(fact, "topic")
+    return (
+        f"Topic {topic} deletes records of {fact.dataset} after {_duration(fact, 'retention_ms')}, but has to keep "
+        f"them for {_duration(fact, 'floor_ms')} ({_said(fact, 'floor_reason')}): somebody shortened it, or a reader "
+        f"is far behind. Nothing is known to be lost yet; what is older goes within minutes. Next: see with "
+        f"`incident-pipelines topics list` whether it was put back; if not, `incident-pipelines topics apply {topic} "
+        f"--retention …`; then find out who changed it. This signal clears by itself."
+    )
+
+
+def _stalled(fact: Fact) -> str:
+    return (
+        f"Nothing of topic {_said(fact, 'topic')} was landed in {fact.dataset} since {_said(fact, 'since')}, although "
+        f"{_said(fact, 'lag')} offsets wait in partitions {_listed(fact, 'partitions')}. They stay in the topic until "
+        f"its retention is over. Next: `incident-pipelines status` shows whether the lander runs, its log in the state "
+        f"directory why it does not land; start it again. This signal clears by itself once landing moves."
+    )
+
+
+def _rising(fact: Fact) -> str:
+    return (
+        f"Landing of topic {_said(fact, 'topic')} in {fact.dataset} moves, but its lag has not fallen since "
+        f"{_said(fact, 'since')}: {_said(fact, 'lag')} offsets wait in partitions {_listed(fact, 'partitions')}. No "
+        f"event is lost while the topic keeps them; readers see them late. Next: see whether the warehouse is slow or "
+        f"more arrives than usual; run more landers. This signal clears by itself."
+    )
+
+
+def _near_retention(fact: Fact) -> str:
+    return (
+        f"The next record of topic {_said(fact, 'topic')} to be landed in {fact.dataset} is "
+        f"{_said(fact, 'lag_seconds')} s old, and the topic deletes records after {_duration(fact, 'retention_ms')}: "
+        f"more than half of that is used up in partitions {_listed(fact, 'partitions')}. Next: lengthen the retention "
+        f"with `incident-pipelines topics apply`, then let landing catch up. This signal clears by itself."
+    )
+
+
 def _unknown(fact: Fact) -> str:
     return (
         f"{fact.kind} was recorded for {fact.dataset}{_window(fact)}: a kind of fact this version cannot explain. "
@@ -167,12 +211,21 @@ _SUMMARIES: Mapping[str, Callable[[Fact], str]] = {
     "window_changed_outside": _changed_outside,
     "only_copy_expiring": _expiring,
     "recovery_source_unusable": _unusable,
+    "retention_below_floor": _short_retention,
+    "landing_stalled": _stalled,
+    "landing_lag_rising": _rising,
+    "landing_lag_near_retention": _near_retention,
 }
 
 
 def _said(fact: Fact, name: str) -> str:
     value = fact.detail.get(name)
     return f"(no {name} given)" if value is None else str(value)
+
+
+def _duration(fact: Fact, name: str) -> str:
+    value = fact.detail.get(name)
+    return duration_text(value) if isinstance(value, int) else _said(fact, name)
 
 
 def _listed(fact: Fact, name: str) -> str:

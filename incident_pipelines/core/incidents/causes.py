@@ -115,6 +115,43 @@ CAUSES: Mapping[str, CauseRule] = {
         "nothing: no data is wrong, but less of it could be brought back",
         clears=True,
     ),
+    "retention_below_floor": CauseRule(
+        "pipeline_failure",
+        "log_retention",
+        "A topic keeps its records for less time than it has to",
+        "platform",
+        timedelta(hours=1),
+        "the topic's retention is put back at once",
+        clears=True,
+    ),
+    "landing_lag_near_retention": CauseRule(
+        "pipeline_failure",
+        "log_retention",
+        "Landing is so far behind that its topic will delete records first",
+        "platform",
+        timedelta(hours=1),
+        "the topic's retention is lengthened and the lander started again, so that nothing is lost",
+        clears=True,
+    ),
+    "landing_stalled": CauseRule(
+        "pipeline_failure",
+        "landing_stopped",
+        "Events wait in topics and none is landed",
+        "platform",
+        timedelta(hours=1),
+        "the lander is started again",
+        clears=True,
+    ),
+    "landing_lag_rising": CauseRule(
+        "freshness_violation",
+        "landing_behind",
+        "Landing is slower than events arrive",
+        "platform",
+        timedelta(hours=1),
+        "nothing: landing goes on, and no event is lost while the topics keep them",
+        symptom=True,
+        clears=True,
+    ),
 }
 
 
