@@ -5,6 +5,7 @@ Like the rest of the command line it imports what it needs when it runs.
 
 import getpass
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -251,17 +252,31 @@ def review(
 
 
 @incident.command("report")
-def report(incident_id: Id, as_json: AsJson = False) -> None:
-    """Print the status report, Markdown, from the timeline."""
+def report(
+    incident_id: Id,
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="status, detected, scoped, plan, recovered, progress, loss, finance, postmortem, …"
+        ),
+    ] = "status",
+    as_json: AsJson = False,
+) -> None:
+    """Print a report, Markdown, as of now: the status report, or another one that the incident has by now."""
     from incident_pipelines.core.incidents.status_report import status_report
     from incident_pipelines.stages.incident_pages import incident_page
+    from incident_pipelines.stages.reports import live_report
 
     with _opened() as (catalog, control):
-        page = incident_page(control, catalog, _id(incident_id), _now())
-    text = status_report(
-        page.incident, page.triage, page.times, page.next_steps, page.entries, page.tampered, page.as_of
-    )
-    typer.echo(json.dumps({"incident_id": page.incident.incident_id, "markdown": text}, indent=2) if as_json else text)
+        if kind == "status":
+            page = incident_page(control, catalog, _id(incident_id), _now())
+            text = status_report(
+                page.incident, page.triage, page.times, page.next_steps, page.entries, page.tampered, page.as_of
+            )
+        else:
+            text = live_report(control, catalog, os.environ, _id(incident_id), kind, _now()).body
+    shown = {"incident_id": _id(incident_id), "kind": kind, "markdown": text}
+    typer.echo(json.dumps(shown, indent=2) if as_json else text)
 
 
 @contextmanager

@@ -4,9 +4,12 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Any
 
+import msgspec
+
 from incident_pipelines.adapters.stores.incidents_work import ActionItem
 from incident_pipelines.core.incidents.incident import Incident
 from incident_pipelines.core.incidents.severity import respond_by
+from incident_pipelines.core.reports.headline import headline
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages.incident_pages import IncidentPage
 
@@ -95,6 +98,23 @@ def page_json(page: IncidentPage) -> dict[str, Any]:
             for action in page.actions
         ],
         "action_items": items_json(page.items),
+        "loss": None
+        if page.loss is None
+        else {"headline": headline(page.loss, page.reported), **msgspec.to_builtins(page.loss)},
+        "reports": [
+            {
+                "name": report.name,
+                "kind": report.kind,
+                "title": report.title,
+                "made_at": report.made_at.isoformat(),
+                "path": report.path,
+                "sent_at": _plain(report.sent_at),
+                "addresses": report.addresses,
+                "attempts": report.attempts,
+                "error": report.error,
+            }
+            for report in page.reports
+        ],
         "timeline": [
             {
                 "entry": entry.number,

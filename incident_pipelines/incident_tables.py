@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import PurePath
 
 from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from incident_pipelines.adapters.stores.incidents_reports import StoredReport
 from incident_pipelines.adapters.stores.incidents_work import ActionItem
 from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
 from incident_pipelines.core.incidents.modes import Mode
@@ -15,6 +17,7 @@ from incident_pipelines.core.incidents.response_times import MeanTimes, duration
 from incident_pipelines.core.incidents.severity import OBLIGATIONS, SEVERITIES, respond_by
 from incident_pipelines.core.incidents.timeline import Entry
 from incident_pipelines.core.masking import printable
+from incident_pipelines.core.reports.headline import headline
 from incident_pipelines.stages.incident_pages import IncidentPage
 
 WIDTH = 100
@@ -87,6 +90,8 @@ def print_page(page: IncidentPage) -> None:
         ("What it costs", answers.what_it_costs),
     ):
         grid.add_row(Text(title, style="bold"), _text("\n".join(lines)))
+    if page.loss is not None:
+        grid.add_row(Text("Loss", style="bold"), _text(headline(page.loss, page.reported)))
     for time in page.times:
         if time.seconds is not None:
             grid.add_row(Text(time.name.capitalize(), style="bold"), _text(duration_text(time.seconds)))
@@ -95,6 +100,7 @@ def print_page(page: IncidentPage) -> None:
     if page.signals:
         _print_signals(console, page.signals)
     _print_work(console, page)
+    _print_reports(console, page)
     _print_timeline(console, page)
 
 
@@ -155,17 +161,44 @@ def _print_work(console: Console, page: IncidentPage) -> None:
         console.print()
         console.print(Text("Actions", style="bold"))
         table = Table(box=HORIZONTALS, show_edge=False, pad_edge=False)
-        for column in ("intended", "what", "state", "tries"):
+        for column in ("intended", "what", "state", "tries", "outcome"):
             table.add_column(column, overflow="fold")
         for action in page.actions:
             table.add_row(
-                f"{action.intended_at:%H:%M:%S}", _text(action.kind), _text(action.state), str(action.attempts)
+                f"{action.intended_at:%H:%M:%S}",
+                _text(str(action.target.get("what", action.kind))),
+                _text(action.state),
+                str(action.attempts),
+                _text(str((action.outcome or {}).get("told", ""))),
             )
         console.print(table)
     if page.items:
         console.print()
         console.print(Text("Action items", style="bold"))
         console.print(_items_table(page.items))
+
+
+def _print_reports(console: Console, page: IncidentPage) -> None:
+    if not page.reports:
+        return
+    folders = dict.fromkeys(str(PurePath(one.path).parent) for one in page.reports if one.path is not None)
+    console.print()
+    console.print(Text("Reports", style="bold").append_text(_text(f"  {', '.join(folders) or 'not written yet'}")))
+    grid = Table.grid(padding=(0, 2))
+    for _ in range(3):
+        grid.add_column(overflow="fold")
+    for one in page.reports:
+        grid.add_row(f"{one.made_at:%m-%d %H:%M:%S}", _text(one.name), _text(_sent(one)))
+    console.print(grid)
+
+
+def _sent(one: StoredReport) -> str:
+    unwritten = "" if one.path is not None else "NOT WRITTEN; "
+    if one.sent_at is None:
+        return f"{unwritten}NOT SENT after {one.attempts} attempts" + (f": {one.error}" if one.error else "")
+    if not one.addresses:
+        return f"{unwritten}sent to nobody: no address is configured"
+    return f"{unwritten}sent to {one.addresses} at {one.sent_at:%H:%M:%S}"
 
 
 def _print_timeline(console: Console, page: IncidentPage) -> None:

@@ -17,6 +17,20 @@ from psycopg import sql
 
 from incident_pipelines.adapters.databases.postgres import driver_url
 from incident_pipelines.adapters.failpoints import ENVIRONMENT_VARIABLE
+from incident_pipelines.adapters.recovery_sources.source import Problems, RecoverySource
+from incident_pipelines.core.contracts.decoder import EPOCH_MILLISECONDS
+from incident_pipelines.core.windows import TimeWindow
+
+
+def replayed(
+    source: RecoverySource, dataset: str, window: TimeWindow, problems: Problems
+) -> list[tuple[int, bytes | None, bytes]]:
+    """(milliseconds since 1970-01-01 UTC, key, value) of each message that a source can replay."""
+    return [
+        ((sent or 0) // 1000 + EPOCH_MILLISECONDS, key, value or b"")
+        for batch in source.replayable(dataset, window, problems)
+        for sent, key, value in zip(batch.messages.sent, batch.messages.keys, batch.messages.values, strict=True)
+    ]
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:

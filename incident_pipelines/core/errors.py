@@ -43,3 +43,11 @@ class IllegalTransition(IncidentPipelinesError):
 
 class IncidentConflict(IncidentPipelinesError):
     """An incident has changed since it was looked at; nothing was done."""
+
+
+class GuardrailReached(IncidentPipelinesError):
+    """A recovery may not go on by itself; what it did stays, and nothing is half done."""
+
+
+class RecoveryStopped(IncidentPipelinesError):
+    """A person has stopped the incident, or it has grown; what was done stays, and it goes on from there."""

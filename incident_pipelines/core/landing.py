@@ -55,6 +55,15 @@ class Messages(NamedTuple):
         absent = [None] * len(values)
         return cls(values, sent or absent, keys or absent, headers or absent)
 
+    def taken(self, places: Sequence[int]) -> "Messages":
+        """Return those at some places, at least one, in that order."""
+        return Messages(
+            [self.values[place] for place in places],
+            [self.sent[place] for place in places],
+            [self.keys[place] for place in places],
+            [self.headers[place] for place in places],
+        )
+
 
 @dataclass(slots=True)
 class HourCount:

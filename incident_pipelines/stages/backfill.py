@@ -37,6 +37,7 @@ def publish_range(
     root_run_id: str,
     owner: str,
     before: Callable[[TimeWindow], None] | None = None,
+    incident_id: str | None = None,
 ) -> Iterator[PublishedWindow | AlreadyDone | Skipped | Refused | Failed]:
     """Publish windows one by one, yielding each as it is done; one that cannot be published does not keep the others.
 
@@ -44,6 +45,7 @@ def publish_range(
         root_run_id: the first run of a chain of retries; what it has done is noted with the window it published.
         owner: who does it; shown to others that want a window.
         before: called with each window that is not done yet, before it is built.
+        incident_id: on whose behalf it is done; what an incident holds nobody else may publish.
 
     Raises:
         ValueError: no such dataset, or not its windows.
@@ -62,4 +64,13 @@ def publish_range(
             continue
         if before:
             before(window)
-        yield refresh_window(warehouse, catalog, dataset, window, owner=owner, wait_seconds=60, root_run_id=root_run_id)
+        yield refresh_window(
+            warehouse,
+            catalog,
+            dataset,
+            window,
+            owner=owner,
+            wait_seconds=60,
+            root_run_id=root_run_id,
+            incident_id=incident_id,
+        )

@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Engine, text
 
 from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.stores.incidents import read_incident, read_incidents, signals_of
+from incident_pipelines.adapters.stores.incidents_findings import FindingKind, latest_finding
+from incident_pipelines.adapters.stores.incidents_reports import StoredReport, reports_of
 from incident_pipelines.adapters.stores.incidents_timeline import read_timeline
 from incident_pipelines.adapters.stores.incidents_work import (
     ActionItem,
@@ -24,8 +28,14 @@ from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
 from incident_pipelines.core.incidents.modes import Mode
 from incident_pipelines.core.incidents.next_steps import next_steps
 from incident_pipelines.core.incidents.response_times import ResponseTime, response_times
+from incident_pipelines.core.incidents.scope import Scope
 from incident_pipelines.core.incidents.timeline import Entry, Tampering, tamperings
 from incident_pipelines.core.incidents.triage import Audience, Triage, audiences, triage
+from incident_pipelines.core.recovery.loss import LossStatement
+from incident_pipelines.core.recovery.proof import Proof
+from incident_pipelines.core.reports.facts import ReportedMart, reported_marts
+
+_Finding = TypeVar("_Finding")
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,9 @@ class IncidentPage:
     Args:
         tampered: what is wrong with its timeline; nothing if it is whole.
         runbooks: paths in the repository, by the kinds of its signals.
+        scope, proof, loss: what was found out last; None where nothing was.
+        reports: that were made.
+        reported: marts whose numbers are reported for good.
     """
 
     incident: Incident
@@ -49,6 +62,11 @@ class IncidentPage:
     plan: StoredPlan | None
     actions: tuple[StoredAction, ...]
     items: tuple[ActionItem, ...]
+    scope: Scope | None
+    proof: Proof | None
+    loss: LossStatement | None
+    reports: tuple[StoredReport, ...]
+    reported: tuple[ReportedMart, ...]
     mode: Mode
     as_of: datetime
 
@@ -67,6 +85,10 @@ def incident_page(control: Engine, catalog: Catalog, incident_id: str, now: date
         plan = latest_plan(connection, incident_id)
         actions = read_actions(connection, incident_id)
         items = action_items(connection, incident_id)
+        scope = _found(connection, incident_id, "scope", Scope)
+        proof = _found(connection, incident_id, "proof", Proof)
+        loss = _found(connection, incident_id, "loss", LossStatement)
+        reports = reports_of(connection, incident_id)
     told = audiences(catalog, incident.datasets)
     kinds = dict.fromkeys(signal.kind for signal in signals)
     return IncidentPage(
@@ -82,6 +104,11 @@ def incident_page(control: Engine, catalog: Catalog, incident_id: str, now: date
         plan,
         tuple(actions),
         tuple(items),
+        scope,
+        proof,
+        loss,
+        tuple(reports),
+        reported_marts(catalog),
         catalog.mode,
         now,
     )
@@ -95,6 +122,14 @@ def listed_incidents(control: Engine) -> list[Incident]:
     """
     with _snapshot(control) as connection:
         return read_incidents(connection, only_open=False)
+
+
+def _found(connection: Connection, incident_id: str, kind: FindingKind, form: type[_Finding]) -> _Finding | None:
+    """Return a finding; one that an older version wrote otherwise is none, so that the rest can be read."""
+    try:
+        return latest_finding(connection, incident_id, kind, form)
+    except msgspec.ValidationError:
+        return None
 
 
 @contextmanager

@@ -12,11 +12,13 @@ from incident_pipelines.adapters.stores.incidents import (
     change_state,
     find_incident,
     insert_incident,
+    read_incidents,
     set_acknowledged,
     set_resumed,
     set_stopped,
+    signals_of,
 )
-from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry
+from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry, entry_of_state
 from incident_pipelines.adapters.stores.incidents_work import (
     StoredPlan,
     add_action_item,
@@ -27,7 +29,7 @@ from incident_pipelines.adapters.stores.incidents_work import (
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import IllegalTransition, IncidentConflict, IncidentPipelinesError
 from incident_pipelines.core.incidents.causes import impact_of
-from incident_pipelines.core.incidents.incident import Actor, Incident, IncidentType
+from incident_pipelines.core.incidents.incident import Actor, Incident, IncidentType, RaisedSignal, State
 from incident_pipelines.core.incidents.severity import IncidentSeverity, graver, severity_of_impact
 from incident_pipelines.core.windows import TimeWindow
 
@@ -215,6 +217,44 @@ def finish_items(control: Engine, incident_id: str, items: Sequence[int], actor:
         for item in items:
             if not finish_action_item(connection, incident_id, item, actor, now):
                 raise IncidentPipelinesError(f"{incident_id} has no open action item {item}")
+
+
+@dataclass(frozen=True)
+class OpenIncident:
+    """An incident that is worked on.
+
+    Args:
+        since_entry: number of the timeline's entry that led it to its state.
+    """
+
+    incident: Incident
+    signals: tuple[RaisedSignal, ...]
+    since_entry: int
+
+
+def open_incidents(control: Engine) -> list[OpenIncident]:
+    """Return what is open, in the order in which it was opened.
+
+    Raises:
+        SourceUnavailable: the control database does not answer.
+    """
+    with _changing(control) as connection:
+        return [
+            OpenIncident(
+                one, tuple(signals_of(connection, one.incident_id)), entry_of_state(connection, one.incident_id)
+            )
+            for one in read_incidents(connection, only_open=True)
+        ]
+
+
+def escalate(control: Engine, incident_id: str, state: State, because: str, actor: Actor, now: datetime) -> None:
+    """Give an incident to people: the system cannot go on.
+
+    Raises:
+        IncidentConflict: it is in another state by now; nothing was changed.
+    """
+    with _changing(control) as connection:
+        change_state(connection, incident_id, state, "escalated", actor, because, now)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def _grant_warehouse(connection: Connection, catalog: Catalog) -> None:
     _run_file(connection, "warehouse_grants.sql")
     for name in catalog.landed:
         connection.execute(text(f"GRANT SELECT, INSERT ON {quoted('landing', name)} TO lander, publisher"))
-        connection.execute(text(f"GRANT SELECT ON {quoted('landing', name)} TO monitor"))
+        connection.execute(text(f"GRANT SELECT ON {quoted('landing', name)} TO monitor, planner"))
 
 
 def _has_role(connection: Connection, role: str) -> bool:

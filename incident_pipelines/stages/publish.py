@@ -22,6 +22,7 @@ from incident_pipelines.adapters.databases.publication import (
 )
 from incident_pipelines.adapters.databases.window_contents import record_outside_change
 from incident_pipelines.adapters.failpoints import failpoint
+from incident_pipelines.adapters.stores.holds import check_holds
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.model import Contract, MartContract
 from incident_pipelines.core.contracts.rules import RuleResult
@@ -87,6 +88,7 @@ def publish_window(
     owner: str,
     wait_seconds: float = 60,
     root_run_id: str | None = None,
+    incident_id: str | None = None,
 ) -> PublishedWindow:
     """Build a window from its inputs and publish it if its rules allow.
 
@@ -99,10 +101,11 @@ def publish_window(
         owner: who does it; shown to others that want the window.
         wait_seconds: how long to wait for another owner.
         root_run_id: run over a range that the window is done for; noted in the same transaction.
+        incident_id: on whose behalf it is done; what an incident holds nobody else may publish.
 
     Raises:
         ValueError: no such dataset, or not one of its windows.
-        WindowOwned: somebody else is publishing it; the message names the owner.
+        WindowOwned: somebody else is publishing it, or an incident holds it; the message names who.
         WindowRefused: a rule failed; what was published before stays.
         SourceUnavailable: the warehouse does not answer.
         CheckError: the rules could not be judged; nothing was changed.
@@ -117,6 +120,7 @@ def publish_window(
         try:
             with available("warehouse"), warehouse.connect() as connection, connection.begin() as transaction:
                 take_window(connection, warehouse, dataset, window, owner, wait_seconds)
+                check_holds(connection, dataset, window, incident_id)
                 confirm_publish(connection, contract, window)
                 inputs = read_inputs(connection, dataset, window)
                 build = _build(connection, catalog, contract, window, inputs, look_elsewhere=look_elsewhere)

@@ -1,17 +1,19 @@
 """The sensor that makes signals into incidents, as Dagster evaluates it."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from incident_pipelines.adapters.databases.postgres import postgres_engine
+from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.defs.incidents.sensors import new_signals_sensor
 from incident_pipelines.defs.resources import PostgresResource
 from incident_pipelines.stages.incident_pages import listed_incidents
-from incident_pipelines.stages.prepare import prepare_control
+from incident_pipelines.stages.incidents import resolve
+from incident_pipelines.stages.prepare import prepare_control, prepare_warehouse
 from incident_pipelines_tests.builders import orders_catalog
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
@@ -31,13 +33,17 @@ def test_the_sensor_runs_by_default_and_as_often_as_it_can(tmp_path: Path) -> No
 def test_a_tick_takes_what_is_new_and_says_what_came_of_it(own_databases: Databases, tmp_path: Path) -> None:
     catalog, _ = orders_catalog(tmp_path)
     prepare_control(own_databases.url("control"))
-    sensor = new_signals_sensor(catalog, clock=lambda: NOON)
+    prepare_warehouse(own_databases.url("warehouse"), catalog)
+    sensor = new_signals_sensor(catalog, clock=lambda: NOON, environment={})
     control = PostgresResource(url=own_databases.url("control", "publisher"))
+    warehouse = PostgresResource(url=own_databases.url("warehouse", "publisher"))
 
     def tick() -> str | None:
         with (
             dg.DagsterInstance.ephemeral() as instance,
-            dg.build_sensor_context(instance=instance, resources={"control": control}) as context,
+            dg.build_sensor_context(
+                instance=instance, resources={"control": control, "warehouse": warehouse}
+            ) as context,
         ):
             ticked = sensor.evaluate_tick(context)
         assert not ticked.run_requests
@@ -45,26 +51,37 @@ def test_a_tick_takes_what_is_new_and_says_what_came_of_it(own_databases: Databa
 
     assert tick() == "no new signals"
     insert = (
-        "INSERT INTO monitoring.signals (kind, severity, dataset, detail, occurred_at)"
-        " VALUES ('offsets_aged_out', 'critical', 'orders', %s, now())"
+        "INSERT INTO monitoring.signals (kind, severity, dataset, window_start, window_end, detail, occurred_at)"
+        " VALUES (%s, 'critical', 'orders', %s, %s, %s, now())"
     )
-    query(own_databases.url("control"), insert, json.dumps({"summary": "lost"}))
-    assert tick() == "1 signal taken: INC-1 opened"
+    hour = (NOON, NOON + timedelta(hours=1))
+    query(own_databases.url("control"), insert, "window_refused", *hour, json.dumps({"summary": "odd"}))
+    assert tick() == "1 signal taken: INC-1 opened; INC-1 contained"
     assert tick() == "no new signals"
-    query(own_databases.url("control"), insert, json.dumps({}))
+    query(own_databases.url("control"), insert, "window_refused", *hour, json.dumps({}))
     assert tick() == "1 signal taken: INC-1 joined"
+    # A lander that cannot be started from here does not keep the other incident from being contained.
+    query(own_databases.url("control"), insert, "landing_stalled", None, None, json.dumps({}))
+    query(own_databases.url("control"), insert, "topic_recreated", None, None, json.dumps({}))
+    assert tick() == "2 signals taken: INC-2 opened, INC-3 opened; INC-2 escalated; INC-3 contained"
+    assert tick() == "no new signals"
     engine = postgres_engine(own_databases.url("control"), "test")
-    (one,) = listed_incidents(engine)
+    one, *_ = listed_incidents(engine)
+    assert (one.incident_id, one.opened_at, one.signals, one.state) == ("INC-1", NOON, 2, "contained")
+    held = "SELECT kind, window_start, window_end FROM publication.holds"
+    assert query(own_databases.url("warehouse"), held) == [("quarantine", *hour)]
+    resolve(engine, "INC-1", "false alarm", Actor("person", "ana"), NOON)
     engine.dispose()
-    assert (one.incident_id, one.opened_at, one.signals) == ("INC-1", NOON, 2)
+    assert tick() == "INC-1 released"
+    assert query(own_databases.url("warehouse"), held) == []
 
 
 def test_without_the_database_the_tick_fails_and_says_why(tmp_path: Path) -> None:
     catalog, _ = orders_catalog(tmp_path)
-    control = PostgresResource(url="postgresql+psycopg://publisher@127.0.0.1:1/none")
+    control = warehouse = PostgresResource(url="postgresql+psycopg://publisher@127.0.0.1:1/none")
     with (
         dg.DagsterInstance.ephemeral() as instance,
-        dg.build_sensor_context(instance=instance, resources={"control": control}) as context,
+        dg.build_sensor_context(instance=instance, resources={"control": control, "warehouse": warehouse}) as context,
         pytest.raises(Exception, match=r"(?s).*") as failed,
     ):
         new_signals_sensor(catalog).evaluate_tick(context)

@@ -96,8 +96,8 @@ class Example:
         names = {column.name for column in self.catalog.landed[dataset].columns}
         told = [] if problems is None else problems
         found: dict[str, Any] = {}
-        for sent, key, value in recovery_sources(self.catalog, self.environment)[source].messages(
-            dataset, window, told.append
+        for sent, key, value in replayed(
+            recovery_sources(self.catalog, self.environment)[source], dataset, window, told.append
         ):
             event = json.loads(value, parse_float=Decimal, parse_int=Decimal)
             fields = {name: event[name] for name in names & event.keys()} | {"key": key}
@@ -233,7 +233,7 @@ def test_rows_can_be_read_again_as_they_are_now(example: Example) -> None:
         statement = "SELECT count(*) FROM registrations WHERE created_at >= %s AND created_at < %s"
         assert one.events == query(example.databases.url("app"), statement, *window)[0][0] > 10
         source = recovery_sources(example.catalog, example.environment)[DATABASE_EXTRACT]
-        assert len(list(source.messages("app_registrations", one.window, lambda problem: None))) == one.events
+        assert len(replayed(source, "app_registrations", one.window, lambda problem: None)) == one.events
 
 
 def test_an_outage_is_unknown_and_never_none(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:

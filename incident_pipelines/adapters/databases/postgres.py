@@ -35,8 +35,29 @@ def postgres_engine(url: str, application_name: str, pool_size: int = 5) -> Engi
 
 
 def driver_url(url: str) -> str:
-    """Return the URL as psycopg itself takes it."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    """Return the URL as psycopg itself takes it: a space in it is no plus sign."""
+    address, mark, options = (
+        make_url(url).set(drivername="postgresql").render_as_string(hide_password=False).partition("?")
+    )
+    return f"{address}{mark}{options.replace('+', '%20')}"
+
+
+PLANNER = "planner"
+"""Role that can only read: what plans runs under it."""
+
+
+def reading_url(url: str) -> str:
+    """Return the URL for sessions that cannot write: as the role `planner` where the server knows it, and read-only.
+
+    Raises:
+        SourceUnavailable: the server does not answer.
+    """
+    options = "-c default_transaction_read_only=on"
+    with available("database"), psycopg.connect(driver_url(url), connect_timeout=10) as connection:
+        usable = "SELECT 1 FROM pg_roles WHERE rolname = %s AND pg_has_role(oid, 'SET')"
+        if connection.execute(usable, (PLANNER,)).fetchone():
+            options += f" -c role={PLANNER}"
+    return make_url(url).update_query_dict({"options": options}).render_as_string(hide_password=False)
 
 
 @contextmanager

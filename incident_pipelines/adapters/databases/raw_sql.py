@@ -50,9 +50,8 @@ def stage_raw(contract: Landed, window: TimeWindow) -> str:
                 "CREATE TEMPORARY TABLE staged ON COMMIT DROP AS "
                 f"SELECT DISTINCT ON (l.event_id) {columns}, {provenance}, false AS staged_conflicting, "
                 f"l.event_id AS staged_key, l.event_type = 'd' AS staged_absent, "
-                f"{_changed_at(contract)} AS staged_changed_at {source} {where} AND l.event_id IS NOT NULL "
-                f"ORDER BY l.event_id, {_changed_at(contract)} DESC, "
-                "l.origin_id DESC, l.partition DESC, l.position DESC"
+                f"{_changed_at(contract)} AS staged_changed_at, {_appended_at(contract)} AS staged_appended_at "
+                f"{source} {where} AND l.event_id IS NOT NULL ORDER BY l.event_id, {_newest_first(contract)}"
             )
 
 
@@ -61,8 +60,9 @@ def drop_outdated(contract: RowsContract, window: TimeWindow) -> str:
     newer = (
         f"SELECT 1 FROM {quoted('landing', contract.name)} l {_decoded(contract)} "
         "WHERE l.event_id = s.staged_key AND l.reason IS NULL "
-        f"AND NOT ({literal(window, 'l.event_time')}) AND ({_changed_at(contract)}, {POSITION}) > "
-        f"(s.staged_changed_at, {', '.join(f's.{name}' for name in PROVENANCE)})"
+        f"AND NOT ({literal(window, 'l.event_time')}) "
+        f"AND ({_changed_at(contract)}, {_appended_at(contract)}, {POSITION}) > "
+        f"(s.staged_changed_at, s.staged_appended_at, {', '.join(f's.{name}' for name in PROVENANCE)})"
     )
     return f"DELETE FROM staged s WHERE s.staged_absent OR EXISTS ({newer})"
 
@@ -121,6 +121,21 @@ def _changed_at(contract: RowsContract) -> str:
             return "'-infinity'::timestamptz"
 
 
+def _appended_at(contract: RowsContract) -> str:
+    """What orders the images of one key that claim the same change: a tombstone repeats that of the image it removes.
+
+    Of a topic the place alone counts: clocks of landers may differ.
+    """
+    return "l.landed_at" if isinstance(contract.origin, TableSource) else "'-infinity'::timestamptz"
+
+
+def _newest_first(contract: RowsContract) -> str:
+    return (
+        f"{_changed_at(contract)} DESC, {_appended_at(contract)} DESC, "
+        "l.origin_id DESC, l.partition DESC, l.position DESC"
+    )
+
+
 def known_images(contract: RowsContract) -> str:
     """Return the query for the images that the log has of the keys ``:keys``: of each the newest and the last appended.
 
@@ -128,9 +143,42 @@ def known_images(contract: RowsContract) -> str:
     """
     return (
         "SELECT event_id, value FROM (SELECT l.event_id, l.value, "
-        f"row_number() OVER (PARTITION BY l.event_id ORDER BY (l.reason IS NULL) DESC, {_changed_at(contract)} DESC, "
-        "l.origin_id DESC, l.partition DESC, l.position DESC) AS newest, "
-        "row_number() OVER (PARTITION BY l.event_id ORDER BY l.origin_id DESC, l.partition DESC, l.position DESC) "
+        f"row_number() OVER (PARTITION BY l.event_id ORDER BY (l.reason IS NULL) DESC, {_newest_first(contract)}) "
+        f"AS newest, row_number() OVER (PARTITION BY l.event_id ORDER BY {_appended_at(contract)} DESC, "
+        "l.origin_id DESC, l.partition DESC, l.position DESC) "
         f"AS last_appended FROM {quoted('landing', contract.name)} l {_decoded(contract, good_only=True)} "
         "WHERE l.event_id = ANY (CAST(:keys AS text[]))) i WHERE newest = 1 OR last_appended = 1"
+    )
+
+
+def newest_images(contract: RowsContract) -> str:
+    """Return the query for the image that counts of each of the keys ``:keys``, tombstones included."""
+    return (
+        "SELECT DISTINCT ON (l.event_id) l.event_id, l.event_type, l.event_time, l.landed_at, l.correlation_id, "
+        f"l.schema_version, l.value FROM {quoted('landing', contract.name)} l {_decoded(contract, good_only=True)} "
+        "WHERE l.event_id = ANY (CAST(:keys AS text[])) AND l.reason IS NULL "
+        f"ORDER BY l.event_id, {_newest_first(contract)}"
+    )
+
+
+def tombstoned_keys(contract: RowsContract) -> str:
+    """Return the query for the keys that an origin, ``:note``, has removed; whether they are back is not looked at."""
+    return (
+        f"SELECT DISTINCT l.event_id FROM {quoted('landing', contract.name)} l "
+        "JOIN landing.origins o ON o.origin_id = l.origin_id "
+        "WHERE o.contract = :dataset AND o.kind = 'correction' AND o.note = :note AND l.event_type = 'd' ORDER BY 1"
+    )
+
+
+def staged_before(contract: RowsContract) -> str:
+    """Return the statement that takes from ``staged`` the rows that are not older than ``:settled``."""
+    return f"DELETE FROM staged s WHERE s.{quoted(contract.time_column)} >= :settled" if contract.time_column else ""
+
+
+def staged_without_source(contract: RowsContract) -> str:
+    """Return the query for the key of each staged row, as the log writes it and column by column, not in ``present``."""
+    key = ", ".join(f"s.{quoted(name)}" for name in contract.primary_key)
+    return (
+        f"SELECT s.staged_key, {key} FROM staged s WHERE NOT EXISTS "
+        "(SELECT 1 FROM present p WHERE p.key = s.staged_key) ORDER BY s.staged_key LIMIT :at_most"
     )

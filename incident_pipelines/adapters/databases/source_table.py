@@ -29,6 +29,7 @@ from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.windows import TimeWindow
 
 PAGE_ROWS = 5_000
+KEYS_AT_A_TIME = 200
 
 _SNAPSHOTS = {"postgresql": "REPEATABLE READ", "mysql": "REPEATABLE READ", "mariadb": "REPEATABLE READ"}
 
@@ -79,6 +80,28 @@ class SourceTable:
             columns, rows = self._select(connection)
             written = _written(self._contract.column(name), columns[name].type, value)
             return [tuple(row) for row in connection.execute(rows.where(columns[name].in_(written)).limit(limit))]
+
+    def holding(self, keys: Sequence[Sequence[Any]]) -> list[Row]:
+        """Return the rows of some primary keys that the table has, like the pages of `changed_since`.
+
+        Args:
+            keys: values of the key columns in the order of the contract, in the types that PostgreSQL gives them.
+        """
+        with self._reading(), self._snapshot() as connection:
+            columns, rows = self._select(connection)
+            found: list[Row] = []
+            for first in range(0, len(keys), KEYS_AT_A_TIME):
+                asked = [
+                    and_(
+                        *(
+                            columns[name].in_(_written(self._contract.column(name), columns[name].type, value))
+                            for name, value in zip(self._contract.primary_key, key, strict=True)
+                        )
+                    )
+                    for key in keys[first : first + KEYS_AT_A_TIME]
+                ]
+                found += [tuple(row) for row in connection.execute(rows.where(or_(*asked)))]
+            return found
 
     def _select(self, connection: Connection) -> tuple[dict[str, ColumnClause[Any]], Select[Any]]:
         types = self._types(connection, [declared.name for declared in self._contract.columns])
@@ -155,8 +178,12 @@ def _comparable(instant: datetime, column_type: Any) -> datetime:
     return instant
 
 
-def _written(declared: Column, column_type: Any, value: str | int) -> list[Any]:
+def _written(declared: Column, column_type: Any, value: Any) -> list[Any]:
     """The value as the column's own type takes it; a UUID kept as text may be in either case."""
+    if isinstance(value, uuid.UUID):
+        value = str(value)
+    if isinstance(value, datetime):
+        return [_comparable(value, column_type)]
     if isinstance(column_type, Uuid) and isinstance(value, str):
         return [uuid.UUID(value) if column_type.as_uuid else value]
     if isinstance(value, str) and declared.type == "uuid":

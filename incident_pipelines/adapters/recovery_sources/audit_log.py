@@ -13,7 +13,7 @@ from incident_pipelines.adapters.recovery_sources.source import (
     Found,
     Problem,
     Problems,
-    ReplayedMessage,
+    Replayable,
     decoded,
     in_window,
     problem_at,
@@ -76,7 +76,7 @@ class AuditLogSource:
             for window, events in zip(windows, counts.events(), strict=True)
         ]
 
-    def messages(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[ReplayedMessage]:
+    def replayable(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[Replayable]:
         """Yield events in the order in which they were written."""
         recovery = self._catalog.recoveries.get(dataset)
         declared = recovery.audit_log if recovery else None

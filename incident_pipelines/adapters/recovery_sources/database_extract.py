@@ -12,7 +12,7 @@ from incident_pipelines.adapters.databases.source_table import SourceTable
 from incident_pipelines.adapters.recovery_sources.source import (
     Found,
     Problems,
-    ReplayedMessage,
+    Replayable,
     decoded,
     in_window,
     problem_at,
@@ -61,7 +61,7 @@ class DatabaseExtractSource:
         reason = f"the catalog's recovery/{dataset}.yaml declares no database_extract"
         return unusable(DATABASE_EXTRACT, dataset, windows, reason)
 
-    def messages(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[ReplayedMessage]:
+    def replayable(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[Replayable]:
         """Yield the originals in the order of the SELECT, or the rows as they are now."""
         extract = self._declared(dataset)
         contract = self._catalog.landed[dataset]

@@ -22,7 +22,7 @@ from incident_pipelines.adapters.recovery_sources.source import (
     Found,
     Problem,
     Problems,
-    ReplayedMessage,
+    Replayable,
     decoded,
     in_window,
     problem_at,
@@ -119,7 +119,7 @@ class KafkaSource:
             for window, events, oldest in zip(windows, counts.events(), counts.oldest(), strict=True)
         ]
 
-    def messages(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[ReplayedMessage]:
+    def replayable(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[Replayable]:
         """Yield the records of committed transactions, each partition in its order."""
         name = self._topic_of(dataset)
         if name is None:

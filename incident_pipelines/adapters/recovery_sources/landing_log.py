@@ -9,7 +9,14 @@ import psycopg
 from psycopg import sql
 
 from incident_pipelines.adapters.databases.postgres import available, driver_url
-from incident_pipelines.adapters.recovery_sources.source import Problem, Problems, ReplayedMessage
+from incident_pipelines.adapters.recovery_sources.source import (
+    Found,
+    Problems,
+    Replayable,
+    decoded,
+    in_window,
+    problem_at,
+)
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.recovery.coverage import LANDING_LOG, Coverage, counted, silent
@@ -70,16 +77,20 @@ class LandingLogSource:
             found.append(counted(LANDING_LOG, dataset, window, events, reasons=reasons, from_topics=from_topics))
         return found
 
-    def messages(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[ReplayedMessage]:
+    def replayable(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[Replayable]:
         """Yield what was landed, by origin, in the order of the log."""
+        yield from in_window(decoded(self._catalog, dataset, self._landed(dataset, window, problems), problems), window)
+
+    def _landed(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[Found]:
         with self._reading() as connection, connection.cursor(name="replayed", binary=True) as cursor:
             cursor.itersize = PAGE_ROWS
             cursor.execute(_about(_READ, dataset), (window.start, window.end))
             for origin_id, partition, position, sent, key, value in cursor:
+                place = (f"landing.{dataset} ", origin_id, ":", partition, ":", position)
                 if value is None:
-                    problems(Problem(f"landing.{dataset} {origin_id}:{partition}:{position}", "it has no value"))
+                    problems(problem_at(place, "it has no value"))
                     continue
-                yield sent, key, value
+                yield Found(sent, key, value, place)
 
     @contextmanager
     def _reading(self) -> Iterator[psycopg.Connection[Any]]:

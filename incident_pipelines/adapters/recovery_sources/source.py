@@ -11,13 +11,18 @@ import numpy as np
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.decoder import EPOCH_MILLISECONDS, Envelopes, microseconds
 from incident_pipelines.core.contracts.run_decoder import MessageDecoder
+from incident_pipelines.core.landing import Messages
 from incident_pipelines.core.recovery.coverage import Coverage
 from incident_pipelines.core.windows import TimeWindow
 
 BATCH = 5_000
 
-ReplayedMessage = tuple[int, bytes | None, bytes]
-"""(sent, in milliseconds since 1970-01-01 UTC; key; value), as the landing log takes it."""
+
+class Replayable(NamedTuple):
+    """Messages of a window with their envelopes, at least one, as the landing log takes them."""
+
+    messages: Messages
+    envelopes: Envelopes
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class RecoverySource(Protocol):
         """
         ...
 
-    def messages(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[ReplayedMessage]:
+    def replayable(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[Replayable]:
         """Yield the messages whose event time lies in a window, with bounded memory.
 
         Messages that break their contract are among them, as landing has them: they are its dead letters. One may come
@@ -107,11 +112,23 @@ def decoded(catalog: Catalog, dataset: str, found: Iterable[Found], problems: Pr
         yield Decoded(batch, sent, envelopes)
 
 
-def in_window(batches: Iterable[Decoded], window: TimeWindow) -> Iterator[ReplayedMessage]:
-    """Yield the messages whose event time lies in a window."""
+def in_window(batches: Iterable[Decoded], window: TimeWindow) -> Iterator[Replayable]:
+    """Yield the messages whose event time lies in a window.
+
+    What does not say when it was sent, was sent when it happened.
+    """
     start, end = microseconds(window.start), microseconds(window.end)
     for batch in batches:
         times = np.asarray(batch.envelopes.event_times, np.int64)
-        for place in np.flatnonzero((times >= start) & (times < end)).tolist():
-            sent, key, value, _ = batch.found[place]
-            yield int(times[place]) // 1000 + EPOCH_MILLISECONDS if sent is None else sent, key, value
+        places = np.flatnonzero((times >= start) & (times < end)).tolist()
+        if not places:
+            continue
+        found = [batch.found[place] for place in places]
+        happened = (times[places] // 1000 * 1000).tolist()
+        sent = [batch.sent[place] for place in places]
+        messages = Messages.of(
+            [one.value for one in found],
+            [happened[number] if at is None else at for number, at in enumerate(sent)],
+            keys=[one.key for one in found],
+        )
+        yield Replayable(messages, batch.envelopes.taken(places))

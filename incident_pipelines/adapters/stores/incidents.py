@@ -40,6 +40,12 @@ def read_incidents(connection: Connection, *, only_open: bool) -> list[Incident]
     return [_incident(row) for row in connection.execute(query("read_incidents"), {"only_open": only_open}).mappings()]
 
 
+def lately_open_incidents(connection: Connection, since: datetime) -> list[Incident]:
+    """Return incidents that are open, or were closed since an instant, in the order in which they were opened."""
+    rows = connection.execute(query("lately_open_incidents"), {"since": since}).mappings()
+    return [_incident(row) for row in rows]
+
+
 def insert_incident(connection: Connection, incident: Incident, actor: Actor, text: str, now: datetime) -> Incident:
     """Open an incident, with the first entry of its timeline.
 

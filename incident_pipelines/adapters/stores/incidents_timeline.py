@@ -67,6 +67,11 @@ def append_entry(connection: Connection, incident_id: str, new: NewEntry) -> Ent
     return entry
 
 
+def entry_of_state(connection: Connection, incident_id: str) -> int:
+    """Return the number of the entry that led an incident to the state it is in."""
+    return int(connection.execute(query("entry_of_state"), {"incident_id": incident_id}).scalar_one())
+
+
 def read_timeline(connection: Connection, incident_id: str) -> list[Entry]:
     """Return the entries of a timeline in their order."""
     return [

@@ -76,6 +76,12 @@ def latest_plan(connection: Connection, incident_id: str) -> StoredPlan | None:
     return None if row is None else StoredPlan(**row)
 
 
+def plans_of(connection: Connection, incident_id: str) -> list[StoredPlan]:
+    """Return the plans of an incident in the order in which they were made."""
+    rows = connection.execute(query("incident_plans"), {"incident_id": incident_id}).mappings()
+    return [StoredPlan(**row) for row in rows]
+
+
 def store_plan(
     connection: Connection,
     incident_id: str,

@@ -19,6 +19,9 @@ from incident_pipelines.core.contracts.json_rules import Problem, find_problem
 from incident_pipelines.core.contracts.model import ChangeTopic, EventContract, Landed, RowsContract
 
 POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+REMOVED = b',"$removed":'
+"""Stands before the last field of an image that says its row is gone; no column can be called so (see `images`)."""
+
 MAX_FUTURE_MICROSECONDS = 5 * 60 * 1_000_000
 """A producer's clock may be this far ahead (SPEC §2)."""
 
@@ -58,6 +61,24 @@ class Envelopes(NamedTuple):
     def of(cls, envelopes: Iterable[Envelope]) -> "Envelopes":
         """Turn rows, at least one, into columns."""
         return cls(*map(list, zip(*envelopes, strict=True)))
+
+    def taken(self, places: Sequence[int]) -> "Envelopes":
+        """Return those at some places, at least one, in that order."""
+        if len(places) == len(self.event_times):
+            return self
+
+        def there(column: Sequence[str | None]) -> list[str | None]:
+            return [column[place] for place in places]
+
+        return Envelopes(
+            np.asarray(self.event_times, np.int64)[places],
+            there(self.event_ids),
+            there(self.event_types),
+            there(self.correlation_ids),
+            there(self.schema_versions),
+            there(self.reasons),
+            there(self.reason_paths),
+        )
 
 
 EPOCH_MILLISECONDS = int(POSTGRES_EPOCH.timestamp() * 1000)
@@ -155,7 +176,7 @@ class _RowDecoder:
             return self._dead(value, now, sent, find_problem(value) or explain(error))
         plain = self._fields.is_plain(value, row)
         problem = (None if plain else find_problem(value)) or self._fields.problem(row, value, plain=plain)
-        return self._dead(value, now, sent, problem) if problem else self._located(row, value, now, sent, "r")
+        return self._dead(value, now, sent, problem) if problem else self._located(row, value, now, sent, _op(value))
 
     def _located(self, row: Any, value: bytes, now: int, sent: int, op: str, path: str = "$") -> Envelope:
         contract = self._contract
@@ -222,6 +243,10 @@ class _ChangeDecoder(_RowDecoder):
         if problem := fields.problem(row, value, f"{path}.{side}"):
             return self._dead(value, now, sent, problem)
         return self._located(row, value, now, sent, change.op, f"{path}.{side}")
+
+
+def _op(value: bytes) -> str:
+    return "d" if REMOVED in value else "r"
 
 
 def row_key(values: list[Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from incident_pipelines.core.contracts.decoder import row_key
+from incident_pipelines.core.contracts.decoder import REMOVED, row_key
 from incident_pipelines.core.contracts.model import Column, RowsContract
 
 Image = tuple[str, bytes]
@@ -30,6 +30,22 @@ def image_of(contract: RowsContract) -> Callable[[Sequence[Any]], Image]:
         return row_key([values[index] for index in key]), encode(dict(zip(names, values, strict=True)))
 
     return write
+
+
+def tombstone_of(image: bytes, because: str) -> bytes:
+    """Return an image that says its row is gone: the last one, marked.
+
+    Args:
+        image: JSON object with at least one field.
+        because: on whose behalf it was removed.
+    """
+    return image.rstrip()[:-1].rstrip() + REMOVED + msgspec.json.encode(because) + b"}"
+
+
+def image_before(tombstone: bytes) -> bytes:
+    """Return the image that a tombstone was made from; any other image as it is."""
+    place = tombstone.rfind(REMOVED)
+    return tombstone if place < 0 else tombstone[:place] + b"}"
 
 
 def _writer(column: Column) -> Callable[[Any], Any]:

@@ -153,11 +153,13 @@ class MartContract(Dataset):
         inputs: raw datasets the SQL reads.
         reach_days: how many days later an event may still change the day's rows.
         anchor: what says which day an event of a later day changes; None: every day within reach.
+        closes_monthly: the numbers of a month that is over are published for good: changing them needs a person.
     """
 
     inputs: tuple[str, ...]
     reach_days: int
     anchor: Anchor | None
+    closes_monthly: bool = False
 
 
 Landed = EventContract | RowsContract

@@ -42,7 +42,7 @@ _COMMON = {"dataset", "consumers", "recoverySources", "maxQuarantineShare", "pro
 _KNOWN = {
     "events": _COMMON | {"topic", "format", "eventId", "eventType", "eventTime", "schemaVersion"},
     "rows": _COMMON | {"source", "table", "topic", "format", "primaryKey", "createdAt", "updatedAt"},
-    "mart": _COMMON | {"inputs", "primaryKey", "day", "reachDays", "anchorDataset", "anchorEventType"},
+    "mart": _COMMON | {"inputs", "primaryKey", "day", "reachDays", "anchorDataset", "anchorEventType", "closes"},
 }
 
 
@@ -177,6 +177,8 @@ class _ContractReader:
         inputs = self._names("inputs")
         if not inputs:
             raise self._error("inputs", "at least one raw dataset is expected")
+        if self._custom.get("closes") not in (None, "monthly"):
+            raise self._error("closes", "monthly is expected, or nothing")
         return MartContract(
             **common,
             primary_key=self._primary_key(names),
@@ -184,6 +186,7 @@ class _ContractReader:
             inputs=inputs,
             reach_days=reach,
             anchor=anchor,
+            closes_monthly="closes" in self._custom,
         )
 
     def _column(self, spec: SchemaProperty, path: Path) -> Column:

@@ -27,6 +27,7 @@ EntryKind = Literal[
     "plan_approved",
     "stopped",
     "resumed",
+    "replayed",
     "action_intended",
     "action_done",
     "action_failed",

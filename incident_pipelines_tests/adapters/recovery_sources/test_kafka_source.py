@@ -16,7 +16,7 @@ from incident_pipelines.adapters.recovery_sources.source import Problem
 from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stack.stack import Stack
 from incident_pipelines_tests.builders import order_bytes, orders_catalog
-from incident_pipelines_tests.landing_tools import RememberingProducer
+from incident_pipelines_tests.landing_tools import RememberingProducer, replayed
 
 pytestmark = pytest.mark.stack
 
@@ -73,7 +73,7 @@ def test_times_out_of_order_are_all_found(
             event(n, minutes)[:60] for n, minutes in enumerate(times) if window.start <= at(minutes) < window.end
         }
         assert one.events == len(expected)
-        read = [value for _, _, value in found.messages("orders", window, no_problem)]
+        read = [value for _, _, value in replayed(found, "orders", window, no_problem)]
         assert {value[:60] for value in read} == expected
         assert len(read) >= len(expected)
 
@@ -90,7 +90,7 @@ def test_offsets_are_no_counts(stack: Stack, new_topic: NewTopic, tmp_path: Path
     (one,) = source(stack, tmp_path, topic).coverage("orders", [whole])
     assert one.events == 80
     assert one.replays
-    assert len(list(source(stack, tmp_path, topic).messages("orders", whole, no_problem))) == 80
+    assert len(replayed(source(stack, tmp_path, topic), "orders", whole, no_problem)) == 80
 
 
 def test_no_offset_for_a_time_is_not_the_end(stack: Stack, new_topic: NewTopic, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_no_offset_for_a_time_is_not_the_end(stack: Stack, new_topic: NewTopic, 
     send(stack, topic, [(0, event(number, 65), -5_000) for number in range(5)])
     found = source(stack, tmp_path, topic)
     assert [one.events for one in found.coverage("orders", HOURS)] == [0, 5, 0, 0]
-    assert len(list(found.messages("orders", HOURS[1], no_problem))) == 5
+    assert len(replayed(found, "orders", HOURS[1], no_problem)) == 5
     assert found.coverage("orders", HOURS)[1].until is None  # kept for good
 
 
@@ -128,7 +128,7 @@ def test_dead_letters_are_replayed_as_they_landed(stack: Stack, new_topic: NewTo
     bad = order_bytes(event_id=None, occurred_at=at(5).isoformat())
     send(stack, topic, [(0, event(1, 5), 5), (0, bad, 5), (0, b"no JSON", 5), (0, b"no JSON", 6)])
     found = source(stack, tmp_path, topic)
-    assert [value for _, _, value in found.messages("orders", HOURS[0], no_problem)][1:] == [
+    assert [value for _, _, value in replayed(found, "orders", HOURS[0], no_problem)][1:] == [
         bad,
         b"no JSON",
         b"no JSON",
@@ -148,7 +148,7 @@ def test_reading_ends_where_the_log_ended(stack: Stack, new_topic: NewTopic, tmp
     sender = threading.Thread(target=go_on)
     sender.start()
     try:
-        read = sum(1 for _ in source(stack, tmp_path, topic).messages("orders", HOURS[0], no_problem))
+        read = len(replayed(source(stack, tmp_path, topic), "orders", HOURS[0], no_problem))
     finally:
         stop.set()
         sender.join()

@@ -42,8 +42,8 @@ def test_each_event_counts_once(own_databases: Databases, tmp_path: Path) -> Non
         (False, 0, 0, None),
     ]
     problems: list[Problem] = []
-    assert list(source.messages("orders", HOURS[0], problems.append)) == nine + nine[:2]
-    assert list(source.messages("orders", HOURS[1], problems.append)) == [(NINE_MS, None, edge)]
+    assert replayed(source, "orders", HOURS[0], problems.append) == nine + nine[:2]
+    assert replayed(source, "orders", HOURS[1], problems.append) == [(NINE_MS, None, edge)]
     assert problems == []
 
 
@@ -76,4 +76,4 @@ def test_silence_is_unknown(tmp_path: Path) -> None:
         source = LandingLogSource(catalog, variables)
         assert [(one.replays, one.events) for one in source.coverage("orders", whole)] == [(None, None)]
         with pytest.raises(SourceUnavailable):
-            list(source.messages("orders", whole[0], lambda problem: None))
+            replayed(source, "orders", whole[0], lambda problem: None)

@@ -25,6 +25,32 @@ CREATE TABLE IF NOT EXISTS monitoring.cursors (
     moved_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Watches that somebody told to be quiet, until when and why. It ends by itself; the rows stay.
+CREATE TABLE IF NOT EXISTS monitoring.suspensions (
+    suspension_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    watch text NOT NULL CHECK (watch IN ('retention', 'landing')),
+    began_at timestamptz NOT NULL,
+    until timestamptz NOT NULL CHECK (until > began_at),
+    by text NOT NULL,
+    because text NOT NULL,
+    ended_at timestamptz,
+    ended_by text
+);
+CREATE UNIQUE INDEX IF NOT EXISTS suspensions_open ON monitoring.suspensions (watch) WHERE ended_at IS NULL;
+
+-- Who changed a topic's retention with `topics apply`: written before, completed after the broker has it.
+CREATE TABLE IF NOT EXISTS monitoring.topic_changes (
+    change_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    topic text NOT NULL,
+    retention_before_ms bigint NOT NULL,
+    retention_after_ms bigint NOT NULL,
+    acknowledged_for text[] NOT NULL,
+    by text NOT NULL,
+    asked_at timestamptz NOT NULL,
+    done_at timestamptz,
+    failure text
+);
+
 -- What two tables disagreed on, and since when. It outlives both of them.
 CREATE SCHEMA IF NOT EXISTS reconciliation;
 

@@ -113,6 +113,41 @@ CREATE TABLE IF NOT EXISTS incidents.action_items (
     PRIMARY KEY (incident_id, item)
 );
 
+-- What was found out: scope, proof and loss, each as it stood; the last of a kind counts.
+CREATE TABLE IF NOT EXISTS incidents.findings (
+    finding_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    incident_id text NOT NULL REFERENCES incidents.incidents,
+    kind text NOT NULL CHECK (kind IN ('scope', 'proof', 'loss')),
+    -- Of the incident, that it was made for.
+    revision integer NOT NULL,
+    body jsonb NOT NULL,
+    found_at timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS findings_latest ON incidents.findings (incident_id, kind, finding_id DESC);
+
+-- What a plan may still replay: taken before it is done, so that a crash cannot exceed it.
+CREATE TABLE IF NOT EXISTS incidents.budgets (
+    plan_id bigint PRIMARY KEY REFERENCES incidents.plans,
+    events_at_most bigint NOT NULL,
+    taken bigint NOT NULL DEFAULT 0 CHECK (taken <= events_at_most),
+    replayed bigint NOT NULL DEFAULT 0,
+    failed bigint NOT NULL DEFAULT 0
+);
+
+-- When the next events may be replayed, over all recoveries: one row.
+CREATE TABLE IF NOT EXISTS incidents.pace (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    free_at timestamptz NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO incidents.pace DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- How many events a second landing was measured to take, here.
+CREATE TABLE IF NOT EXISTS incidents.capacities (
+    measured_at timestamptz PRIMARY KEY,
+    events_per_second double precision NOT NULL CHECK (events_per_second > 0),
+    how text NOT NULL
+);
+
 -- The timeline is append-only for its owner as well. A superuser can switch triggers off; the hashes tell.
 CREATE OR REPLACE FUNCTION incidents.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -164,3 +199,26 @@ BEGIN
             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION incidents.check_state_is_told();
     END IF;
 END $$;
+
+-- Reports: the text is committed before its file is written and before it is sent, so that all of it can be repeated.
+CREATE TABLE IF NOT EXISTS incidents.reports (
+    incident_id text NOT NULL REFERENCES incidents.incidents,
+    name text NOT NULL CHECK (name ~ '^[a-z0-9][a-z0-9-]*$'),
+    kind text NOT NULL,
+    -- What it was made of: it is made and sent again when that changes.
+    basis text NOT NULL,
+    title text NOT NULL,
+    body text NOT NULL,
+    made_at timestamptz NOT NULL,
+    path text,
+    -- Digests of the addresses that have taken it.
+    delivered text[] NOT NULL DEFAULT '{}',
+    -- When it was sent to all of them; how many these were: 0 where nobody is to be told.
+    sent_at timestamptz,
+    addresses integer,
+    attempts integer NOT NULL DEFAULT 0,
+    attempt_after timestamptz NOT NULL DEFAULT '-infinity',
+    error text,
+    UNIQUE (incident_id, name)
+);
+CREATE INDEX IF NOT EXISTS reports_unfinished ON incidents.reports (made_at) WHERE path IS NULL OR sent_at IS NULL;

@@ -12,3 +12,10 @@ GRANT UPDATE (severity, state, datasets, window_start, window_end, began_at, las
 GRANT INSERT (incident_id, digest, revision, body, made_at, made_by) ON incidents.plans TO publisher;
 GRANT INSERT, UPDATE (state, attempts, outcome, outcome_at, undo, undone_at, undone_by) ON incidents.actions TO publisher;
 GRANT INSERT, UPDATE (text, owner, due, done_at, done_by) ON incidents.action_items TO publisher;
+GRANT INSERT ON incidents.findings, incidents.capacities, incidents.budgets TO publisher;
+GRANT UPDATE (taken, replayed, failed) ON incidents.budgets TO publisher;
+GRANT UPDATE (free_at) ON incidents.pace TO publisher;
+GRANT USAGE ON SCHEMA incidents, reconciliation, monitoring TO planner;
+GRANT SELECT ON ALL TABLES IN SCHEMA incidents, reconciliation, monitoring TO planner;
+GRANT INSERT, UPDATE (kind, basis, title, body, made_at, path, delivered, sent_at, addresses, attempts, attempt_after,
+    error) ON incidents.reports TO publisher;

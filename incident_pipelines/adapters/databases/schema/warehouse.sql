@@ -172,3 +172,20 @@ CREATE TABLE IF NOT EXISTS publication.checks (
     checked_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (dataset, window_start, rule)
 );
+
+-- Windows that an incident keeps everybody else from publishing while the row stands.
+CREATE TABLE IF NOT EXISTS publication.holds (
+    hold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    dataset text NOT NULL,
+    window_start timestamptz NOT NULL,
+    window_end timestamptz NOT NULL,
+    incident_id text NOT NULL,
+    -- Incidents are numbered in the order in which they were opened.
+    number bigint GENERATED ALWAYS AS (substr(incident_id, 5)::bigint) STORED,
+    kind text NOT NULL CHECK (kind IN ('pause', 'quarantine', 'recovery')),
+    reason text NOT NULL,
+    held_at timestamptz NOT NULL,
+    CHECK (window_end > window_start),
+    UNIQUE (incident_id, kind, dataset, window_start, window_end)
+);
+CREATE INDEX IF NOT EXISTS holds_overlap ON publication.holds (dataset, window_start);

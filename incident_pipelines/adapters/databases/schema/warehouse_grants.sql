@@ -10,6 +10,15 @@ GRANT INSERT ON landing.origins, landing.facts, landing.chunks TO publisher;
 GRANT INSERT, UPDATE ON landing.hours, landing.positions, landing.watermarks TO publisher;
 GRANT INSERT, UPDATE, DELETE ON landing.quarantine TO publisher;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA raw, marts, publication TO publisher;
--- Nobody gets more on protection: its triggers write with the rights of its owner.
+-- For ANALYZE.
+GRANT MAINTAIN ON ALL TABLES IN SCHEMA raw TO publisher;
+-- A hold is placed and let go of, and never becomes another one.
+REVOKE UPDATE ON publication.holds FROM publisher;
+-- Nobody writes to protection: its triggers do with the rights of its owner. Containment may take privileges away by key
+-- and give back what that key has taken, nothing else.
 GRANT USAGE ON SCHEMA protection TO publisher, monitor;
-GRANT SELECT ON protection.changes TO publisher, monitor;
+GRANT SELECT ON protection.changes, protection.revocations TO publisher, monitor;
+GRANT EXECUTE ON FUNCTION protection.revoke_writes, protection.revoke_access, protection.restore_privileges TO publisher;
+-- planner: reads what a recovery is planned from, and nothing else.
+GRANT USAGE ON SCHEMA landing, raw, marts, publication TO planner;
+GRANT SELECT ON ALL TABLES IN SCHEMA landing, raw, marts, publication TO planner;

@@ -1,0 +1,3 @@
+SELECT * FROM incidents.incidents
+WHERE state NOT IN ('resolved', 'reviewed') OR resolved_at >= :since
+ORDER BY number

@@ -1,0 +1,1 @@
+SELECT protection.restore_privileges(:key) AS restored

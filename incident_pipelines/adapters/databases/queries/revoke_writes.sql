@@ -1,0 +1,1 @@
+SELECT protection.revoke_writes(:key, :role, :table_name) AS outcome

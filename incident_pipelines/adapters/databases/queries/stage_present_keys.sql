@@ -1,0 +1,1 @@
+CREATE TEMPORARY TABLE present (key text) ON COMMIT DROP

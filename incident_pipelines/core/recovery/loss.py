@@ -1,0 +1,184 @@
+"""The loss statement: recovered, duplicates, unrecoverable and unknown of each dataset, and what that stands on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.incidents.scope import LostOffsets, Scope
+from incident_pipelines.core.recovery.proof import Proof, parts
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a recovery appended to the log of a dataset.
+
+    Args:
+        events: different ones, dead letters among them.
+        dead_letters: of these.
+    """
+
+    events: int
+    dead_letters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetLoss:
+    """What became of one dataset's events.
+
+    Args:
+        producer: its owner, who has to know.
+        declared: events of all parts of windows that were suspect, by control totals; None without them.
+        recovered: events brought back.
+        unrecoverable: events that are gone for good: no source has them.
+        unknown_at_most: events of which nobody can say whether they are missing; 0 where all is known, None: no bound.
+        duplicates: copies that the log holds and published tables do not.
+        sources: what was asked, in the contract's order.
+        evidence: what the numbers stand on, each in one line.
+    """
+
+    dataset: str
+    producer: str
+    declared: int | None
+    recovered: int
+    unrecoverable: int
+    unknown_at_most: int | None
+    duplicates: int = 0
+    dead_letters: int = 0
+    sources: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is lost and nothing is unknown."""
+        return self.unrecoverable == 0 and self.unknown_at_most == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restated:
+    """A number that was published and has moved.
+
+    Args:
+        before, after: sums over the windows, as text.
+    """
+
+    dataset: str
+    column: str
+    segment: str
+    before: str
+    after: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossStatement:
+    """What an incident has cost, as of its verification.
+
+    Args:
+        restated: sums of published marts that have moved by the recovery.
+    """
+
+    incident_id: str
+    as_of: datetime
+    first_lost: datetime | None
+    last_lost: datetime | None
+    datasets: tuple[DatasetLoss, ...]
+    restated: tuple[Restated, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def recovered(self) -> int:
+        """Events brought back, over all datasets."""
+        return sum(one.recovered for one in self.datasets)
+
+    @property
+    def unrecoverable(self) -> int:
+        """Events that are gone for good, over all datasets."""
+        return sum(one.unrecoverable for one in self.datasets)
+
+    @property
+    def unknown_at_most(self) -> int | None:
+        """Events that may be missing besides; None where nothing bounds them."""
+        bounds = [one.unknown_at_most for one in self.datasets]
+        return None if None in bounds else sum(bound or 0 for bound in bounds)
+
+    @property
+    def duplicates(self) -> int:
+        """Copies in the log that published tables do not hold."""
+        return sum(one.duplicates for one in self.datasets)
+
+
+def loss_of(
+    catalog: Catalog,
+    scope: Scope,
+    proof: Proof,
+    brought: Mapping[str, Brought],
+    duplicates: Mapping[str, int],
+    restated: Sequence[Restated] = (),
+) -> LossStatement:
+    """Return what an incident has cost.
+
+    Args:
+        scope: the last one.
+        brought: what was appended to each dataset's log on the incident's behalf, over all its plans.
+        duplicates: copies in the log of each dataset's windows in scope.
+    """
+    names = dict.fromkeys([*(one.dataset for one in proof.recounted), *brought])
+    datasets: list[DatasetLoss] = []
+    for name in names:
+        counted = parts(proof.recounted, name)
+        exact = [one for one in counted if one.missing is not None]
+        inexact = [one for one in counted if one.missing is None]
+        back = brought.get(name, Brought(0, 0))
+        ranges = [one for one in scope.offsets if one.dataset == name]
+        silent = [one for one in exact if one.missing and one.silent]
+        unknown: int | None = sum(one.missing or 0 for one in silent)
+        if inexact:
+            bound = _bound(ranges)
+            unknown = None if bound is None else max(0, bound - back.events)
+        datasets.append(
+            DatasetLoss(
+                dataset=name,
+                producer=catalog.landed[name].owner,
+                declared=sum(one.declared or 0 for one in exact) if exact and not inexact else None,
+                recovered=back.events,
+                unrecoverable=sum(one.missing or 0 for one in exact if not one.silent),
+                unknown_at_most=unknown,
+                duplicates=duplicates.get(name, 0),
+                dead_letters=back.dead_letters,
+                sources=_sources(catalog, name),
+                evidence=tuple(_evidence(counted, ranges, back)),
+            )
+        )
+    return LossStatement(
+        incident_id=scope.incident_id,
+        as_of=proof.as_of,
+        first_lost=scope.first_lost,
+        last_lost=scope.last_lost,
+        datasets=tuple(datasets),
+        restated=tuple(restated),
+        notes=scope.notes,
+    )
+
+
+def _sources(catalog: Catalog, name: str) -> tuple[str, ...]:
+    contract = catalog.landed[name]
+    return contract.recovery_sources
+
+
+def _bound(ranges: Sequence[LostOffsets]) -> int | None:
+    return sum(one.records_at_most for one in ranges) if ranges else None
+
+
+def _evidence(counted: Sequence[object], ranges: Sequence[LostOffsets], back: Brought) -> list[str]:
+    lines: list[str] = []
+    if counted:
+        lines.append(f"{len(counted)} parts of windows counted again against the producer's control totals")
+    if ranges:
+        records = sum(one.records_at_most for one in ranges)
+        lines.append(f"{len(ranges)} ranges of offsets aged out, at most {records:,} records")
+    if back.events:
+        lines.append(f"{back.events:,} events appended under the incident's own origin of the landing log")
+    if back.dead_letters:
+        lines.append(f"{back.dead_letters:,} of them break their contract: they are dead letters")
+    return lines

@@ -1,0 +1,79 @@
+"""What a recovery is proved by: the exact scope counted again, windows published twice, sides compared again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from incident_pipelines.core.windows import TimeWindow
+
+
+@dataclass(frozen=True)
+class Recounted:
+    """A part of a window, counted again after the recovery.
+
+    Args:
+        declared: control total; None where there is none.
+        before, after: different events that the log had when it was scoped, and has now; None where unknown.
+        silent: sources that did not answer, and so may still have what is missing.
+        untried: sources that have something of it and were not replayed.
+    """
+
+    dataset: str
+    window: TimeWindow
+    declared: int | None
+    before: int | None
+    after: int | None
+    silent: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> int | None:
+        """Events that are still missing; None where nobody declared how many there are."""
+        if self.declared is None or self.after is None:
+            return None
+        return max(0, self.declared - self.after)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """How a verification went.
+
+    Args:
+        position: of the log when it was counted: dataset, origin and partition → next position.
+        recounted: every suspect part.
+        windows: published a second time, and how many rows they hold.
+        changed: rows that the second publish changed where the log had not moved: must be 0.
+        unproven: what speaks against it, each in one line.
+        compared: what reconciliations found in the scope, each in one line.
+    """
+
+    incident_id: str
+    revision: int
+    as_of: datetime
+    position: tuple[tuple[str, int], ...] = ()
+    recounted: tuple[Recounted, ...] = ()
+    windows: int = 0
+    rows: int = 0
+    changed: int = 0
+    unproven: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> int:
+        """Events that are known to be missing still."""
+        return sum(one.missing or 0 for one in self.recounted)
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether there is a source that has not been tried for what is still missing, or not proved whole."""
+        return any(one.untried for one in self.recounted if one.missing != 0)
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """Sources that did not answer about something that is still missing."""
+        return tuple(dict.fromkeys(name for one in self.recounted if one.missing for name in one.silent))
+
+
+def parts(recounted: Iterable[Recounted], dataset: str) -> list[Recounted]:
+    """Return those of one dataset."""
+    return [one for one in recounted if one.dataset == dataset]

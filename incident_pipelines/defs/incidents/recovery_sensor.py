@@ -1,0 +1,109 @@
+"""The sensor that has incidents recovered: it starts the run that is next, and never two for one incident."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from incident_pipelines.adapters.catalog_files import load_catalog
+from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.errors import IncidentPipelinesError
+from incident_pipelines.core.incidents.course import course_of
+from incident_pipelines.core.incidents.incident import Actor
+from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS
+from incident_pipelines.defs.catalog import declared_catalog
+from incident_pipelines.defs.incidents.recovery_job import INCIDENT_TAG, JOB, recovery_job
+from incident_pipelines.defs.refresh.job import UNDER_WAY
+from incident_pipelines.defs.resources import PostgresResource
+from incident_pipelines.stages.incident_exit import look_at_exit, look_for_cause
+from incident_pipelines.stages.incidents import OpenIncident, escalate, open_incidents
+
+SENSOR = Actor("sensor", "open_incidents_sensor")
+STEP_TAG = "incident/step"
+AGAIN_AFTER = timedelta(seconds=30)
+"""A run that ended where it began waits for somebody else, or has failed: it is not started again at once."""
+
+
+def open_incidents_sensor(
+    catalog: Catalog, job: dg.JobDefinition, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> dg.SensorDefinition:
+    """Return the sensor for a catalog, running by default."""
+
+    @dg.sensor(
+        name=SENSOR.name,
+        job=job,
+        minimum_interval_seconds=1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Has every open incident scoped, planned, recovered and proved, one run at a time for each.",
+    )
+    def respond(
+        context: dg.SensorEvaluationContext, control: PostgresResource, warehouse: PostgresResource
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        waiting: list[str] = []
+        with control.engine(SENSOR.name) as control_engine, warehouse.engine(SENSOR.name) as warehouse_engine:
+            try:
+                found = open_incidents(control_engine)
+            except IncidentPipelinesError as error:
+                raise dg.Failure(f"no incident can be worked on: {error}") from error
+            for one in found:
+                now, incident = clock(), one.incident
+                course = course_of(incident, one.signals, catalog.mode, now)
+                try:
+                    match course.next:
+                        case "run":
+                            yield from _run(context, control_engine, one, waiting, now)
+                        case "look_for_cause":
+                            # What was deployed since this process began is only in the files.
+                            current = load_catalog(os.environ)
+                            look_for_cause(control_engine, warehouse_engine, current, incident.incident_id, SENSOR, now)
+                        case "look_at_exit":
+                            left = look_at_exit(
+                                control_engine, warehouse_engine, catalog, incident.incident_id, SENSOR, now
+                            )
+                            waiting += [f"{incident.incident_id}: {reason}" for reason in left]
+                        case "release" | "wait":
+                            waiting.append(f"{incident.incident_id}: {course.why}")
+                except IncidentPipelinesError as error:  # the others are looked at all the same
+                    context.log.error("%s: %s", incident.incident_id, error)
+        yield dg.SkipReason("; ".join(waiting) or "no open incidents")
+
+    return respond
+
+
+def _run(
+    context: dg.SensorEvaluationContext, control: Engine, one: OpenIncident, waiting: list[str], now: datetime
+) -> Iterator[dg.RunRequest]:
+    """Yield the run that is next, if none is under way; give up after too many that failed at one step."""
+    incident = one.incident
+    tags = {INCIDENT_TAG: incident.incident_id}
+    if context.instance.get_runs(dg.RunsFilter(job_name=JOB, tags=tags, statuses=UNDER_WAY), limit=1):
+        waiting.append(f"{incident.incident_id}: a run is under way")
+        return
+    step = f"{incident.state}.{one.since_entry}"
+    tags[STEP_TAG] = step
+    records = context.instance.get_run_records(dg.RunsFilter(job_name=JOB, tags=tags))
+    failed = [run for run in records if run.dagster_run.status == dg.DagsterRunStatus.FAILURE]
+    if len(failed) >= MAX_ATTEMPTS:
+        run_id = failed[0].dagster_run.run_id
+        told = f"{len(failed)} runs failed while {incident.state.replace('_', ' ')}, the last one {run_id}"
+        escalate(control, incident.incident_id, incident.state, told, SENSOR, now)
+        context.log.error("%s is escalated: %s", incident.incident_id, told)
+        return
+    if records and now - records[0].create_timestamp.astimezone(UTC) < AGAIN_AFTER:
+        waiting.append(f"{incident.incident_id}: the last run has just ended")
+        return
+    yield dg.RunRequest(
+        run_key=f"{incident.incident_id}:{step}:{len(records) + 1}",
+        run_config={"ops": {"scope": {"config": {"incident_id": incident.incident_id}}}},
+        tags={**tags, "incident/severity": incident.severity, "incident/cause": incident.cause},
+    )
+
+
+@dg.definitions
+def recovering() -> dg.Definitions:
+    """Return job and sensor for the declared catalog."""
+    catalog = declared_catalog()
+    job = recovery_job(catalog)
+    return dg.Definitions(jobs=[job], sensors=[open_incidents_sensor(catalog, job)])

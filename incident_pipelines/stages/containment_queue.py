@@ -1,0 +1,36 @@
+"""Which incidents containment has something to do for."""
+
+from sqlalchemy import Engine
+
+from incident_pipelines.adapters.databases.postgres import available
+from incident_pipelines.adapters.databases.statements import query
+from incident_pipelines.core.incidents.containment import LANDING_SIGNALS, RETENTION_SIGNALS
+from incident_pipelines.core.incidents.containment_actions import KINDS, RestoreRetention, StartLanders
+from incident_pipelines.stages.containment_course import ATTEMPTS
+
+_REPEATED = (KINDS[RestoreRetention], KINDS[StartLanders])
+
+
+def incidents_to_contain(control: Engine) -> list[str]:
+    """Return the incidents that `contain_incident` has something to do for, the first opened first.
+
+    Raises:
+        SourceUnavailable: the control database does not answer.
+    """
+    values = {
+        "signals": [*RETENTION_SIGNALS, *LANDING_SIGNALS],
+        "again": list(_REPEATED),
+        "attempts": ATTEMPTS,
+    }
+    with available("control database"), control.begin() as connection:
+        return list(connection.execute(query("incidents_to_contain"), values).scalars())
+
+
+def incidents_to_release(control: Engine) -> list[str]:
+    """Return the incidents that are over and still contained, as one that a person has closed by hand.
+
+    Raises:
+        SourceUnavailable: the control database does not answer.
+    """
+    with available("control database"), control.begin() as connection:
+        return list(connection.execute(query("incidents_to_release"), {"kinds": list(KINDS.values())}).scalars())

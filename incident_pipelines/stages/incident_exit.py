@@ -1,0 +1,103 @@
+"""Leads incidents out of waiting: for their cause, when that has changed; as recovered, when it has held."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from incident_pipelines.adapters.databases.postgres import available
+from incident_pipelines.adapters.databases.statements import query
+from incident_pipelines.adapters.stores.incidents import change_state, read_incident, signals_of
+from incident_pipelines.adapters.stores.incidents_timeline import read_timeline
+from incident_pipelines.adapters.stores.incidents_work import latest_plan
+from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.incidents.causes import rule_of
+from incident_pipelines.core.incidents.course import HELD_FOR
+from incident_pipelines.core.incidents.incident import Actor, State
+from incident_pipelines.core.incidents.joining import datasets_of
+from incident_pipelines.core.recovery.plan import plan_of
+from incident_pipelines.stages.window_causes import window_causes
+
+INPUTS_AFTER = timedelta(minutes=10)
+"""New inputs alone seldom mend what was refused: they are worth a try at most this often; new SQL at once."""
+
+MAX_DEAD_LETTER_SHARE = 0.001
+"""SPEC §7: exit criteria."""
+
+
+def look_for_cause(
+    control: Engine, warehouse: Engine, catalog: Catalog, incident_id: str, actor: Actor, now: datetime
+) -> State:
+    """Lead an incident that waits for its cause back to `planned` if the cause may be gone; return its state.
+
+    Args:
+        catalog: as it is now: SQL that was deployed since is in it.
+
+    Raises:
+        SourceUnavailable: a database does not answer; nothing was changed.
+    """
+    with available("control database"), control.connect() as connection:
+        incident = read_incident(connection, incident_id)
+        plan = latest_plan(connection, incident_id)
+        waiting = [one for one in read_timeline(connection, incident_id) if one.state_to == "waiting_for_cause"]
+    if incident.state != "waiting_for_cause" or plan is None or not waiting:
+        return incident.state
+    known = {str(place): str(cause) for place, cause in dict(waiting[-1].detail.get("cause") or {}).items()}
+    places = [
+        (one.dataset, one.window)
+        for one in plan_of(plan.body).publishes
+        if one.dataset in catalog.landed or one.dataset in catalog.marts
+    ]
+    found = window_causes(warehouse, catalog, places)
+    changed = [place for place, cause in found.items() if known.get(place) != cause]
+    mended = [place for place in changed if _made_by(known.get(place)) != _made_by(found[place])]
+    if not mended and (not changed or now - waiting[-1].at < INPUTS_AFTER):
+        return incident.state
+    what = f"what makes {mended[0]} has changed" if mended else f"the inputs of {changed[0]} have changed"
+    with available("control database"), control.begin() as connection:
+        told = f"{what}: it is tried again"
+        change_state(connection, incident_id, "waiting_for_cause", "planned", actor, told, now)
+    return "planned"
+
+
+def look_at_exit(
+    control: Engine, warehouse: Engine, catalog: Catalog, incident_id: str, actor: Actor, now: datetime
+) -> tuple[str, ...]:
+    """Resolve a recovered incident if the exit criteria hold; return what keeps it from that.
+
+    Raises:
+        SourceUnavailable: a database does not answer; nothing was changed.
+    """
+    with available("control database"), control.connect() as connection:
+        incident = read_incident(connection, incident_id)
+        signals = signals_of(connection, incident_id)
+        names = [name for name in catalog.reconciliations if set(datasets_of(catalog, name)) & set(incident.datasets)]
+        differences = _differences(connection, names, incident.began_at)
+    if incident.state != "recovered" or incident.recovered_at is None or now - incident.recovered_at < HELD_FOR:
+        return ("it has not held for 30 minutes",)
+    reasons = [
+        f"signal {one.signal_id} ({one.kind}) lasts"
+        for one in signals
+        if rule_of(one.kind).clears and one.cleared_at is None
+    ]
+    if differences:
+        reasons.append(f"{differences} differences that nothing explains were found since it began")
+    with available("warehouse"), warehouse.connect() as connection:
+        values = {"datasets": list(incident.datasets), "since": now - HELD_FOR}
+        row = connection.execute(query("dead_letter_share"), values).one()
+    if row.rows and row.dead_letters > MAX_DEAD_LETTER_SHARE * row.rows:
+        reasons.append(f"{row.dead_letters} of {row.rows} events landed in the last 30 minutes are dead letters")
+    if not reasons:
+        with available("control database"), control.begin() as connection:
+            told = "held for 30 minutes: no signal lasts, no difference is open, dead letters are below 0.1 %"
+            change_state(connection, incident_id, "recovered", "resolved", actor, told, now)
+    return tuple(reasons)
+
+
+def _differences(connection: Connection, reconciliations: list[str], since: datetime) -> int:
+    values = {"reconciliations": reconciliations, "since": since}
+    return int(connection.execute(query("unexplained_since"), values).scalar_one())
+
+
+def _made_by(cause: str | None) -> str | None:
+    """The part of a cause that says what makes the window, without the version of its inputs."""
+    return None if cause is None else cause.partition(" ")[2]

@@ -1,0 +1,405 @@
+"""Brings a contained incident to its end: scope, plan, replay and publish, verify, release. Every step can be repeated.
+
+An incident's state says which step is next; whoever takes it up, after whatever died, goes on from there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from incident_pipelines.adapters.databases.postgres import available, reading_url
+from incident_pipelines.adapters.failpoints import failpoint
+from incident_pipelines.adapters.stores.holds import hold_windows, release_holds
+from incident_pipelines.adapters.stores.incidents import read_incident
+from incident_pipelines.adapters.stores.incidents_findings import latest_finding, store_finding
+from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry
+from incident_pipelines.adapters.stores.incidents_work import StoredPlan, latest_plan, plans_of, store_plan
+from incident_pipelines.core.errors import GuardrailReached
+from incident_pipelines.core.incidents.incident import Incident, State
+from incident_pipelines.core.incidents.scope import Scope, strategy_of
+from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS, SHARE_OF_PEAK, guardrails
+from incident_pipelines.core.recovery.loss import LossStatement, loss_of
+from incident_pipelines.core.recovery.plan import RecoveryPlan, plan_of
+from incident_pipelines.core.recovery.proof import Proof
+from incident_pipelines.core.windows import TimeWindow
+from incident_pipelines.stages.backfill import AlreadyDone, publish_range
+from incident_pipelines.stages.capacity import landing_capacity
+from incident_pipelines.stages.caught_up import wait_until_landed
+from incident_pipelines.stages.contain import release_containment
+from incident_pipelines.stages.mart_sums import mart_sums, moved
+from incident_pipelines.stages.plan import make_plan
+from incident_pipelines.stages.publish import PublishedWindow
+from incident_pipelines.stages.recovery_work import Work, changing, check_wanted, current, lead, plans_since_detected
+from incident_pipelines.stages.refresh import Failed, Refused, Skipped
+from incident_pipelines.stages.remove_deletes import remove_missed_deletes
+from incident_pipelines.stages.replay import Replayer
+from incident_pipelines.stages.scope import scope_of
+from incident_pipelines.stages.verify import brought_back, duplicates_of, verify
+from incident_pipelines.stages.window_causes import window_causes
+
+UNGUARDED_VARIABLE = "INCIDENT_PIPELINES_REPLAY_UNGUARDED"
+"""Set to 1 it lets replays go as fast as they can: for benchmarks."""
+
+
+def scope_incident(work: Work) -> State:
+    """Lead an incident from `contained` to `scoped`, or to `escalated` where nothing can be done without a person.
+
+    Raises:
+        SourceUnavailable: a database does not answer, or the lander does not catch up; nothing was changed.
+    """
+    incident = current(work)
+    if incident.state != "contained" or incident.stopped_at is not None:
+        return incident.state
+    now = work.clock()
+    if strategy_of(incident.cause, incident.type) == "replay":
+        wait_until_landed(work.environment, incident.datasets, work.report)
+        now = work.clock()
+    scope = _look(work, now)
+    with changing(work) as connection:
+        store_finding(connection, work.incident_id, "scope", scope.revision, scope, now)
+        if scope.strategy == "person":
+            told = "the system knows no way to repair this by itself: see the runbook"
+            return lead(connection, work, "contained", "escalated", told, scope.revision)
+        detail = {
+            "missing_at_least": scope.missing_at_least,
+            "missing_at_most": scope.missing_at_most,
+            "windows": len(scope.suspects) + len(scope.rebuild),
+            "downstream": len(scope.downstream),
+            "first_lost": scope.first_lost,
+            "last_lost": scope.last_lost,
+        }
+        return lead(connection, work, "contained", "scoped", _scope_told(scope), scope.revision, detail)
+
+
+def plan_incident(work: Work) -> State:
+    """Lead an incident from `scoped` to `planned`, `awaiting_approval` or `waiting_for_cause`.
+
+    Where nothing is missing and nothing has to be published again, to `verifying`.
+
+    Raises:
+        SourceUnavailable: a database does not answer; nothing was changed.
+    """
+    incident, scope = _scoped(work)
+    if incident.state != "scoped" or incident.stopped_at is not None or scope is None:
+        return incident.state
+    if not scope.suspects and not scope.rebuild:
+        with changing(work) as connection:
+            told = "nothing is missing and nothing has to be published again; it is proved now"
+            return lead(connection, work, "scoped", "verifying", told, scope.revision)
+    plan = _plan(work, scope, [])
+    with changing(work) as connection:
+        store_plan(connection, work.incident_id, plan.digest, plan.revision, plan.body(), work.actor, work.clock())
+        lead(connection, work, "scoped", "planned", _plan_told(plan), plan.revision, {"digest": plan.digest})
+        if scope.strategy == "wait":
+            detail = {"cause": _cause(work, plan)}
+            told = "the windows stay quarantined until their inputs or their SQL change"
+            return lead(connection, work, "planned", "waiting_for_cause", told, plan.revision, detail)
+    return _ask(work, plan)
+
+
+def recover_incident(work: Work) -> State:
+    """Lead an incident from `planned` to `verifying`: replay what is missing, publish what depends on it.
+
+    Begun again it goes on where it ended: what is in the log is not appended again, what is published is not published
+    again.
+
+    Raises:
+        WindowOwned: another incident recovers one of its windows, or has found it wrong before; nothing was changed.
+        RecoveryStopped: a person has stopped it; what was done stays.
+        GuardrailReached: it may not go on by itself; it is escalated.
+        SourceUnavailable: a database does not answer; what was done stays.
+    """
+    incident, stored = _planned(work)
+    if incident.state not in ("planned", "recovering") or incident.stopped_at is not None or stored is None:
+        return incident.state
+    plan = plan_of(stored.body)
+    if incident.state == "planned":
+        state = _ask(work, plan)
+        if state != "planned":
+            return state
+        _take_windows(work, plan, stored)
+    try:
+        refused = _carry_out(work, stored, plan)
+    except GuardrailReached as error:
+        with changing(work) as connection:
+            return lead(connection, work, "recovering", "escalated", f"guardrail: {error}", None)
+    with changing(work) as connection:
+        scope = latest_finding(connection, work.incident_id, "scope", Scope)
+        if refused and scope is not None and scope.strategy == "wait":
+            detail = {"cause": _cause(work, plan)}
+            told = f"still wrong ({refused[0]}); the windows stay quarantined"
+            return lead(connection, work, "recovering", "waiting_for_cause", told, plan.revision, detail)
+        told = f"replayed and published; {len(refused)} windows were refused" if refused else "replayed and published"
+        return lead(connection, work, "recovering", "verifying", told, None)
+
+
+def verify_incident(work: Work) -> State:
+    """Lead an incident from `verifying` to `recovered` if it is proved; else to the next plan, or `escalated`.
+
+    Raises:
+        RecoveryStopped: a person has stopped it.
+        SourceUnavailable: a database does not answer; nothing was changed.
+    """
+    incident, scope = _scoped(work)
+    if incident.state != "verifying" or incident.stopped_at is not None or scope is None:
+        return incident.state
+    if incident.revision != scope.revision:
+        with changing(work) as connection:
+            told = "more is affected than was scoped: contained and scoped again"
+            return lead(connection, work, "verifying", "detected", told, None)
+    with available("control database"), work.control.connect() as connection:
+        plans = [plan_of(one.body) for one in plans_since_detected(connection, work)]
+    now = work.clock()
+    proof = verify(
+        work.control,
+        work.warehouse,
+        work.catalog,
+        work.environment,
+        scope,
+        plans,
+        now,
+        owner=work.owner,
+        report=work.report,
+        check=lambda: check_wanted(work),
+    )
+    failpoint("recover.verified")
+    loss = _loss(work, scope, proof, plans)
+    with changing(work) as connection:
+        store_finding(connection, work.incident_id, "proof", scope.revision, proof, now)
+        store_finding(connection, work.incident_id, "loss", scope.revision, loss, now)
+    if proof.missing and proof.may_go_on and len(plans) < MAX_ATTEMPTS:
+        return _next_plan(work, scope, plans, proof)
+    with changing(work) as connection:
+        detail = {"windows": proof.windows, "rows": proof.rows, "missing": proof.missing, "changed": proof.changed}
+        if proof.unproven or proof.silent:
+            lines = [*proof.unproven, *(f"{name} does not answer" for name in proof.silent)]
+            told = f"not proved after {len(plans)} plans: {'; '.join(lines[:5])}" + (
+                f" and {len(lines) - 5} more" if len(lines) > 5 else ""
+            )
+            return lead(connection, work, "verifying", "escalated", told, scope.revision, detail)
+        return lead(connection, work, "verifying", "recovered", _proof_told(proof, loss), scope.revision, detail)
+
+
+def release_incident(work: Work) -> State:
+    """Let go of what a recovered incident holds and undo its containment; everything was published before."""
+    incident = current(work)
+    if incident.state not in ("recovered", "resolved", "reviewed"):
+        return incident.state
+    release_containment(
+        work.control, work.warehouse, work.catalog, work.environment, work.incident_id, work.actor, work.clock()
+    )
+    with available("warehouse"), work.warehouse.begin() as connection:
+        release_holds(connection, work.incident_id)
+    return incident.state
+
+
+def _cause(work: Work, plan: RecoveryPlan) -> dict[str, str]:
+    """Return what would have to change so that waiting windows may come right, by window."""
+    return window_causes(work.warehouse, work.catalog, [(one.dataset, one.window) for one in plan.publishes])
+
+
+def _take_windows(work: Work, plan: RecoveryPlan, stored: StoredPlan) -> None:
+    places = [(one.dataset, one.window) for one in plan.publishes]
+    with available("warehouse"), work.warehouse.begin() as connection:
+        reason = f"recovery by plan {stored.digest[:12]}"
+        hold_windows(connection, work.incident_id, "recovery", _joined(places), reason, work.clock())
+    failpoint("recover.held")
+    with changing(work) as connection:
+        told = f"plan {stored.digest[:12]} is carried out: {_plan_told(plan)}"
+        lead(connection, work, "planned", "recovering", told, plan.revision, {"digest": stored.digest})
+
+
+def _carry_out(work: Work, stored: StoredPlan, plan: RecoveryPlan) -> list[str]:
+    """Replay and publish; return what was refused or could not be built."""
+    capacity = None
+    if work.environment.get(UNGUARDED_VARIABLE) != "1" and plan.replays:
+        capacity = landing_capacity(work.control, work.warehouse, work.catalog, work.clock())
+        work.report(f"replaying at most {capacity * SHARE_OF_PEAK:,.0f} events a second")
+    limits = guardrails(max(plan.estimate.events, 0), capacity)
+    replayer = Replayer(
+        work.control,
+        work.warehouse,
+        work.catalog,
+        work.environment,
+        work.incident_id,
+        stored.plan_id,
+        limits,
+        check=lambda: check_wanted(work),
+        report=work.report,
+        clock=work.clock,
+    )
+    for span in replayer.replay(plan.replays):
+        said = f"{span.dataset} {span.window}: {span.appended:,} of {span.read:,} events of {span.source} were missing"
+        if span.failed:
+            said += f"; {span.failed:,} break their contract"
+        if span.unavailable:
+            said += f"; not read to its end: {span.unavailable}"
+        work.report(said)
+        detail = {
+            "source": span.source,
+            "dataset": span.dataset,
+            "appended": span.appended,
+            "problems": [f"{one.place} {one.reason}" for one in span.problems],
+        }
+        if span.appended or span.problems or span.unavailable:
+            with changing(work) as connection:
+                append_entry(
+                    connection, work.incident_id, NewEntry("replayed", work.actor, said, work.clock(), detail=detail)
+                )
+    failpoint("recover.replayed")
+    return [*remove_missed_deletes(work, plan), *_publish(work, stored, plan)]
+
+
+def _publish(work: Work, stored: StoredPlan, plan: RecoveryPlan) -> list[str]:
+    refused: list[str] = []
+    total, done = len(plan.publishes), 0
+    key = f"{work.incident_id}:{stored.digest}"
+    for dataset in dict.fromkeys(one.dataset for one in plan.publishes):
+        windows = [one.window for one in plan.publishes if one.dataset == dataset]
+        for outcome in publish_range(
+            work.warehouse,
+            work.catalog,
+            dataset,
+            windows,
+            root_run_id=key,
+            owner=work.owner,
+            before=lambda _: check_wanted(work),
+            incident_id=work.incident_id,
+        ):
+            done += 1
+            match outcome:
+                case PublishedWindow():
+                    work.published(outcome, f"{work.incident_id}, window {done} of {total},")
+                case AlreadyDone():
+                    pass
+                case Refused() | Failed() | Skipped():
+                    refused.append(f"{outcome.dataset} {outcome.window}: {outcome.message}")
+                    work.report(refused[-1])
+            failpoint("recover.published")
+    return refused
+
+
+def _ask(work: Work, plan: RecoveryPlan) -> State:
+    """Lead a plan that needs a person's approval to `awaiting_approval`; return the state."""
+    with changing(work) as connection:
+        stored = latest_plan(connection, work.incident_id)
+        reasons = list(plan.approval)
+        if work.catalog.mode != "act":
+            reasons.append(f"mode {work.catalog.mode}: every plan waits for a person")
+        if not reasons or (stored is not None and stored.approved_at is not None):
+            return "planned"
+        command = f"incident-pipelines incident approve {work.incident_id} --plan {plan.digest[:12]}"
+        told = f"waits for approval ({'; '.join(reasons)}): `{command}`"
+        return lead(connection, work, "planned", "awaiting_approval", told, plan.revision)
+
+
+def _next_plan(work: Work, scope: Scope, plans: list[RecoveryPlan], proof: Proof) -> State:
+    plan = _plan(work, _still_missing(scope, proof), plans)
+    with changing(work) as connection:
+        store_plan(connection, work.incident_id, plan.digest, plan.revision, plan.body(), work.actor, work.clock())
+        told = f"{proof.missing:,} events are still missing; the next source: {_plan_told(plan)}"
+        lead(connection, work, "verifying", "planned", told, plan.revision, {"digest": plan.digest})
+    return _ask(work, plan)
+
+
+def _still_missing(scope: Scope, proof: Proof) -> Scope:
+    wanting = {(one.dataset, one.window): one for one in proof.recounted if one.missing != 0}
+    suspects = [
+        replace(one, landed=wanting[one.dataset, one.window].after)
+        for one in scope.suspects
+        if (one.dataset, one.window) in wanting
+    ]
+    return replace(scope, suspects=tuple(suspects))
+
+
+def _plan(work: Work, scope: Scope, before: list[RecoveryPlan]) -> RecoveryPlan:
+    now = work.clock()
+    capacity = landing_capacity(work.control, work.warehouse, work.catalog, now)
+    environment = {**work.environment, "WAREHOUSE_URL": reading_url(work.environment["WAREHOUSE_URL"])}
+    environment.pop("CONTROL_DATABASE_URL", None)
+    plan = make_plan(
+        work.catalog,
+        environment,
+        scope,
+        now,
+        before=before,
+        events_per_second=capacity * SHARE_OF_PEAK,
+        report=work.report,
+    )
+    with available("control database"), work.control.connect() as connection:
+        made = len(plans_of(connection, work.incident_id))
+    return replace(plan, number=made + 1, sums=mart_sums(work.warehouse, work.catalog, plan.publishes))
+
+
+def _loss(work: Work, scope: Scope, proof: Proof, plans: list[RecoveryPlan]) -> LossStatement:
+    windows = [one for plan in plans for one in plan.publishes]
+    places = [(one.dataset, one.window) for one in windows if one.dataset in work.catalog.landed]
+    before = plans[0].sums if plans else {}
+    restated = moved(before, mart_sums(work.warehouse, work.catalog, plans[0].publishes)) if plans else ()
+    return loss_of(
+        work.catalog,
+        scope,
+        proof,
+        brought_back(work.warehouse, work.catalog, work.incident_id),
+        duplicates_of(work.warehouse, places),
+        restated,
+    )
+
+
+def _look(work: Work, now: datetime) -> Scope:
+    return scope_of(work.control, work.warehouse, work.catalog, work.environment, work.incident_id, now, work.report)
+
+
+def _scoped(work: Work) -> tuple[Incident, Scope | None]:
+    with available("control database"), work.control.connect() as connection:
+        incident = read_incident(connection, work.incident_id)
+        return incident, latest_finding(connection, work.incident_id, "scope", Scope)
+
+
+def _planned(work: Work) -> tuple[Incident, StoredPlan | None]:
+    with available("control database"), work.control.connect() as connection:
+        return read_incident(connection, work.incident_id), latest_plan(connection, work.incident_id)
+
+
+def _joined(places: Sequence[tuple[str, TimeWindow]]) -> list[tuple[str, TimeWindow]]:
+    """Return spans instead of windows that follow each other: a hold stands on each."""
+    spans: list[tuple[str, TimeWindow]] = []
+    for dataset, window in sorted(places):
+        if spans and spans[-1][0] == dataset and spans[-1][1].end == window.start:
+            spans[-1] = (dataset, TimeWindow(spans[-1][1].start, window.end))
+        else:
+            spans.append((dataset, window))
+    return spans
+
+
+def _scope_told(scope: Scope) -> str:
+    parts: list[str] = []
+    if scope.suspects:
+        since = f", from {scope.first_lost:%Y-%m-%d %H:%M} to {scope.last_lost:%Y-%m-%d %H:%M} UTC"
+        parts.append(f"missing: {scope.counted()}{since if scope.first_lost and scope.last_lost else ''}")
+    if scope.rebuild:
+        parts.append(f"{len(scope.rebuild)} windows to publish again")
+    parts.append(f"{len(scope.downstream)} windows of marts are made from it")
+    return "; ".join(parts if scope.suspects or scope.rebuild else ["nothing is missing"])
+
+
+def _plan_told(plan: RecoveryPlan) -> str:
+    by_source: dict[tuple[str, str], int] = {}
+    for one in plan.replays:
+        for source in one.sources:
+            by_source[one.dataset, source] = by_source.get((one.dataset, source), 0) + 1
+    parts = [f"{dataset} from {source} ({windows} windows)" for (dataset, source), windows in by_source.items()]
+    lost = sorted({one.dataset for one in plan.uncovered})
+    if lost:
+        parts.append(f"nothing covers {len(plan.uncovered)} windows of {', '.join(lost)}")
+    parts.append(f"{len(plan.publishes)} windows are published again, about {plan.estimate.seconds:.0f} s")
+    return "; ".join(parts)
+
+
+def _proof_told(proof: Proof, loss: LossStatement) -> str:
+    parts = [f"{len(proof.recounted)} parts of windows counted again"] if proof.recounted else []
+    parts += [f"{proof.windows} windows published a second time, no row changed"] if proof.windows else []
+    parts += list(proof.compared)
+    lost = loss.unrecoverable
+    parts.append(f"{loss.recovered:,} events recovered, {lost:,} are gone for good")
+    return f"proved: {'; '.join(parts)}"

@@ -1,0 +1,268 @@
+"""Scope: which events are missing, exactly, and which windows an incident has touched. It only reads."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import Engine
+
+from incident_pipelines.adapters.databases.postgres import available
+from incident_pipelines.adapters.databases.statements import query
+from incident_pipelines.adapters.recovery_sources.control_totals import declared_events
+from incident_pipelines.adapters.recovery_sources.landing_log import LandingLogSource
+from incident_pipelines.adapters.stores.incidents import read_incident, signals_of
+from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.contracts.model import EventContract, Landed
+from incident_pipelines.core.errors import SourceUnavailable
+from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
+from incident_pipelines.core.incidents.scope import (
+    Affected,
+    KeyedRows,
+    LostOffsets,
+    Scope,
+    Strategy,
+    Suspect,
+    downstream_of,
+    strategy_of,
+)
+from incident_pipelines.core.recovery.coverage import SETTLED_AFTER
+from incident_pipelines.core.windows import HOUR, TimeWindow
+
+HORIZON = timedelta(days=14)
+"""How far back missing events are looked for: an event may be much older than the record that carried it."""
+
+MINUTE = timedelta(minutes=1)
+Report = Callable[[str], None]
+
+
+@dataclass
+class _Found:
+    suspects: list[Suspect] = field(default_factory=list[Suspect])
+    rebuild: list[Affected] = field(default_factory=list[Affected])
+    offsets: list[LostOffsets] = field(default_factory=list[LostOffsets])
+    differences: list[KeyedRows] = field(default_factory=list[KeyedRows])
+    money: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
+    notes: list[str] = field(default_factory=list[str])
+
+
+def scope_of(
+    control: Engine,
+    warehouse: Engine,
+    catalog: Catalog,
+    environment: Mapping[str, str],
+    incident_id: str,
+    now: datetime,
+    report: Report = lambda _: None,
+) -> Scope:
+    """Return what an incident has touched.
+
+    Args:
+        environment: WAREHOUSE_URL, and the variables that the catalog names.
+        now: aware; what is younger than `SETTLED_AFTER` may be on its way and is not looked at.
+        report: told of each step.
+
+    Raises:
+        UnknownIncident: there is none of that id.
+        SourceUnavailable: control database or warehouse do not answer.
+    """
+    with available("control database"), control.connect() as connection:
+        incident = read_incident(connection, incident_id)
+        signals = signals_of(connection, incident_id)
+    strategy = strategy_of(incident.cause, incident.type)
+    found = _Found()
+    match strategy:
+        case "replay":
+            _missing_events(warehouse, catalog, environment, incident, now, found, report)
+        case "rebuild" | "wait":
+            _windows_of_signals(catalog, signals, found)
+        case "compare":
+            _windows_of_differences(control, catalog, environment, incident, signals, now, found, report)
+        case "watch" | "person":
+            pass
+    return _scope(catalog, incident, strategy, now, found, environment)
+
+
+def _scope(
+    catalog: Catalog,
+    incident: Incident,
+    strategy: Strategy,
+    now: datetime,
+    found: _Found,
+    environment: Mapping[str, str],
+) -> Scope:
+    raw = [(one.dataset, one.window) for one in found.rebuild if one.dataset in catalog.landed]
+    raw += [(one.dataset, one.window) for one in found.suspects]
+    downstream = downstream_of(catalog, raw, now)
+    direct = {(one.dataset, one.window) for one in found.rebuild}
+    lossy = [one for one in found.suspects if one.missing]
+    first, last = _lost_minutes(catalog, environment, lossy, found.notes)
+    return Scope(
+        incident_id=incident.incident_id,
+        revision=incident.revision,
+        strategy=strategy,
+        as_of=now,
+        suspects=tuple(found.suspects),
+        rebuild=tuple(found.rebuild),
+        downstream=tuple(one for one in downstream if (one.dataset, one.window) not in direct),
+        offsets=tuple(found.offsets),
+        first_lost=first,
+        last_lost=last,
+        money=tuple((currency, str(amount)) for currency, amount in sorted(found.money.items())),
+        differences=tuple(found.differences),
+        notes=tuple(dict.fromkeys(found.notes)),
+    )
+
+
+def _missing_events(
+    warehouse: Engine,
+    catalog: Catalog,
+    environment: Mapping[str, str],
+    incident: Incident,
+    now: datetime,
+    found: _Found,
+    report: Report,
+) -> None:
+    datasets = [name for name in incident.datasets if name in catalog.landed]
+    values = {"datasets": datasets, "since": incident.began_at - HOUR}
+    with available("warehouse"), warehouse.connect() as connection:
+        gaps = connection.execute(query("gaps_since"), values).all()
+    found.offsets += [LostOffsets(g.dataset, g.topic, g.partition, g.from_offset, g.to_offset) for g in gaps]
+    for name in datasets:
+        report(f"{name}: counting what is missing")
+        ranges = [(g.last_landed_at, g.detected_at) for g in gaps if g.dataset == name]
+        _suspects(catalog, environment, catalog.landed[name], incident, ranges, now, found)
+
+
+def _suspects(
+    catalog: Catalog,
+    environment: Mapping[str, str],
+    contract: Landed,
+    incident: Incident,
+    ranges: Sequence[tuple[datetime | None, datetime]],
+    now: datetime,
+    found: _Found,
+    windows: Sequence[TimeWindow] | None = None,
+) -> None:
+    """Add the parts of windows that are not proved whole.
+
+    Args:
+        ranges: when the last record before a gap was sent, and when the gap was found.
+        windows: to look at; if absent, all within the horizon.
+    """
+    if contract.time_column is None and not isinstance(contract, EventContract):
+        found.suspects.append(Suspect(contract.name, catalog.whole, None, None))
+        return
+    asked = list(windows) if windows is not None else hours_within(catalog, incident.began_at - HORIZON, now)
+    if not asked:
+        return
+    try:
+        declared = declared_events(catalog, environment, contract.name, asked)
+    except SourceUnavailable as error:
+        found.notes.append(f"{contract.name}: {error}; what is missing can only be bounded")
+        declared = [None] * len(asked)
+    if any(total is not None for total in declared):
+        landed = LandingLogSource(catalog, environment).coverage(contract.name, asked)
+        for window, total, held in zip(asked, declared, landed, strict=True):
+            # Where nobody declared anything, nothing was sent: the producer declares every minute in which it sends.
+            if total is not None and held.events is not None and held.events < total:
+                found.suspects.append(Suspect(contract.name, window, total, held.events))
+        return
+    touched = [window for window in asked if windows is not None or _may_hold(window, ranges)]
+    if touched:
+        found.notes.append(
+            f"{contract.name} has no control totals: every window between the last landed record and the gap is suspect"
+        )
+    found.suspects += [Suspect(contract.name, window, None, None) for window in touched]
+
+
+def _may_hold(window: TimeWindow, ranges: Iterable[tuple[datetime | None, datetime]]) -> bool:
+    return any(
+        (since is None or since - HOUR < window.end) and window.start < until.astimezone(UTC) for since, until in ranges
+    )
+
+
+def hours_within(catalog: Catalog, start: datetime, now: datetime) -> list[TimeWindow]:
+    """Return the hours from a time on until where nothing is on its way any more; the last one may be shorter."""
+    end = (now - SETTLED_AFTER).replace(second=0, microsecond=0)
+    first = max(TimeWindow.hour_of(start).start, catalog.start)
+    return list(TimeWindow(first, end).split(HOUR)) if first < end else []
+
+
+def _windows_of_signals(catalog: Catalog, signals: Sequence[RaisedSignal], found: _Found) -> None:
+    for signal in signals:
+        contract = catalog.landed.get(signal.dataset) or (
+            catalog.marts[signal.dataset].contract if signal.dataset in catalog.marts else None
+        )
+        if contract is None or signal.window is None:
+            continue
+        window = catalog.window_of(contract, signal.window.start)
+        affected = Affected(signal.dataset, window, f"signal {signal.signal_id} ({signal.kind})")
+        if affected.window not in [one.window for one in found.rebuild if one.dataset == signal.dataset]:
+            found.rebuild.append(affected)
+
+
+def _windows_of_differences(
+    control: Engine,
+    catalog: Catalog,
+    environment: Mapping[str, str],
+    incident: Incident,
+    signals: Sequence[RaisedSignal],
+    now: datetime,
+    found: _Found,
+    report: Report,
+) -> None:
+    """Every hour in which an open difference lies, of the landed datasets that the two sides are made from."""
+    compared = tuple(dict.fromkeys(s.dataset for s in signals if s.dataset in catalog.reconciliations))
+    hours: set[TimeWindow] = set()
+    with available("control database"), control.connect() as connection:
+        for row in connection.execute(query("open_difference_hours"), {"reconciliations": list(compared)}):
+            if row.kind is not None:
+                found.differences.append(KeyedRows(row.reconciliation, row.kind, row.rows))
+            if row.money:
+                found.money[row.currency or ""] = found.money.get(row.currency or "", Decimal()) + row.money
+            hours |= {TimeWindow.hour_of(hour) for hour in row.hours or () if hour is not None}
+    windows = sorted(hour for hour in hours if catalog.start <= hour.start <= now)
+    if not windows and incident.window is not None:
+        windows = list(TimeWindow.hour_of(incident.window.start).split(HOUR))
+    names = [name for name in incident.datasets if name in catalog.landed]
+    marts = [catalog.marts[name].contract for name in incident.datasets if name in catalog.marts]
+    names += [given for mart in marts for given in mart.inputs]
+    end = (now - SETTLED_AFTER).replace(second=0, microsecond=0)
+    settled = [TimeWindow(one.start, min(one.end, end)) for one in windows if one.start < end]
+    for name in dict.fromkeys(names):
+        report(f"{name}: looking at {len(settled)} hours with differences")
+        _suspects(catalog, environment, catalog.landed[name], incident, (), now, found, settled)
+        contract = catalog.landed[name]
+        if contract.time_column is not None:
+            found.rebuild += [Affected(name, one, "differences lie in it") for one in windows]
+
+
+def _lost_minutes(
+    catalog: Catalog, environment: Mapping[str, str], lossy: Sequence[Suspect], notes: list[str]
+) -> tuple[datetime | None, datetime | None]:
+    """Return the first minute with a missing event, and the end of the last one."""
+    if not lossy:
+        return None, None
+    log = LandingLogSource(catalog, environment)
+
+    def minutes(suspect: Suspect) -> list[TimeWindow]:
+        parts = list(suspect.window.split(MINUTE))
+        try:
+            declared = declared_events(catalog, environment, suspect.dataset, parts)
+        except SourceUnavailable as error:
+            notes.append(str(error))
+            return [suspect.window]
+        landed = log.coverage(suspect.dataset, parts)
+        short = [
+            part
+            for part, total, held in zip(parts, declared, landed, strict=True)
+            if total is not None and held.events is not None and held.events < total
+        ]
+        return short or [suspect.window]
+
+    earliest = min(one.window.start for one in lossy)
+    latest = max(one.window.end for one in lossy)
+    firsts = [minutes(one)[0].start for one in lossy if one.window.start == earliest]
+    lasts = [minutes(one)[-1].end for one in lossy if one.window.end == latest]
+    return min(firsts), max(lasts)

@@ -1,0 +1,217 @@
+"""Proves a recovery on the exact scope: counted again, published twice, compared again. Nothing else may close it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+
+from sqlalchemy import Engine
+
+from incident_pipelines.adapters.databases.postgres import available
+from incident_pipelines.adapters.databases.statements import query
+from incident_pipelines.adapters.recovery_sources.control_totals import declared_events
+from incident_pipelines.adapters.recovery_sources.landing_log import LandingLogSource
+from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.errors import IncidentPipelinesError, SourceUnavailable
+from incident_pipelines.core.incidents.joining import datasets_of
+from incident_pipelines.core.incidents.scope import Affected, Scope, Suspect
+from incident_pipelines.core.recovery.loss import Brought
+from incident_pipelines.core.recovery.plan import RecoveryPlan
+from incident_pipelines.core.recovery.proof import Proof, Recounted
+from incident_pipelines.core.windows import HOUR, TimeWindow
+from incident_pipelines.stages.publish import PublishedWindow
+from incident_pipelines.stages.reconcile import reconcile
+from incident_pipelines.stages.refresh import refresh_window
+
+Report = Callable[[str], None]
+
+TRIES = 4
+"""Events keep arriving: a window whose log has moved since is looked at again, so often at most."""
+HOURS_AT_MOST = 24
+"""A scope of more hours is compared by one full reconciliation."""
+
+
+def verify(
+    control: Engine,
+    warehouse: Engine,
+    catalog: Catalog,
+    environment: Mapping[str, str],
+    scope: Scope,
+    plans: Sequence[RecoveryPlan],
+    now: datetime,
+    *,
+    owner: str,
+    report: Report = lambda _: None,
+    check: Callable[[], None] = lambda: None,
+) -> Proof:
+    """Return what proves, or disproves, that a scope is right again.
+
+    Args:
+        environment: addresses of the warehouse and of the catalog's sources.
+        plans: of the scope's revision, that were carried out.
+        now: aware.
+        owner: who does it; shown to others that want a window.
+        check: called before each window; raises if it has to stop.
+
+    Raises:
+        SourceUnavailable: control database or warehouse do not answer.
+    """
+    report("counting the scope again")
+    position = _position(warehouse, scope.datasets)
+    recounted = _recount(catalog, environment, scope, plans)
+    publishes = plans[-1].publishes if plans else ()
+    unproven: list[str] = []
+    rows = changed = 0
+    for number, one in enumerate(publishes, start=1):
+        check()
+        if number % 50 == 1:
+            report(f"publishing again, window {number} of {len(publishes)}: nothing may change")
+        outcome = _second_run(warehouse, catalog, scope.incident_id, one, owner)
+        if isinstance(outcome, PublishedWindow):
+            rows += outcome.rows
+            changed += outcome.changed_rows
+            if outcome.changed_rows:
+                unproven.append(f"{one.dataset} {one.window}: a second publish changed {outcome.changed_rows} rows")
+        else:
+            unproven.append(f"{one.dataset} {one.window}: {outcome}")
+    compared = _compare(control, catalog, environment, scope, recounted, now, owner, report, unproven)
+    return Proof(
+        incident_id=scope.incident_id,
+        revision=scope.revision,
+        as_of=now,
+        position=position,
+        recounted=tuple(recounted),
+        windows=len(publishes),
+        rows=rows,
+        changed=changed,
+        unproven=tuple(unproven),
+        compared=tuple(compared),
+    )
+
+
+def brought_back(warehouse: Engine, catalog: Catalog, incident_id: str) -> dict[str, Brought]:
+    """Return what was appended on an incident's behalf, by dataset, counted in the log itself."""
+    found: dict[str, Brought] = {}
+    with available("warehouse"), warehouse.connect() as connection:
+        for row in connection.execute(query("recovery_origins"), {"incident_id": incident_id}):
+            if row.contract in catalog.landed:
+                found[row.contract] = Brought(int(row.rows), int(row.dead_letters))
+    return found
+
+
+def duplicates_of(warehouse: Engine, places: Sequence[tuple[str, TimeWindow]]) -> dict[str, int]:
+    """Return how many copies the log holds of events of some windows, as publishing left them out."""
+    values = {"datasets": [name for name, _ in places], "window_starts": [window.start for _, window in places]}
+    with available("warehouse"), warehouse.connect() as connection:
+        rows = connection.execute(query("window_duplicates"), values)
+        return {row.dataset: int(row.duplicates) for row in rows}
+
+
+def _recount(
+    catalog: Catalog, environment: Mapping[str, str], scope: Scope, plans: Sequence[RecoveryPlan]
+) -> list[Recounted]:
+    found: list[Recounted] = []
+    log = LandingLogSource(catalog, environment)
+    for dataset, group in groupby(scope.suspects, key=lambda one: one.dataset):
+        suspects = list(group)
+        windows = [one.window for one in suspects]
+        try:
+            declared = declared_events(catalog, environment, dataset, windows)
+        except SourceUnavailable:
+            declared = [one.declared for one in suspects]
+        for suspect, total, held in zip(suspects, declared, log.coverage(dataset, windows), strict=True):
+            silent, untried = _left(suspect, plans)
+            found.append(Recounted(dataset, suspect.window, total, suspect.landed, held.events, silent, untried))
+    return found
+
+
+def _left(suspect: Suspect, plans: Sequence[RecoveryPlan]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the sources that did not answer for a part of a window, and those with something that were not taken."""
+    choices = [
+        choice
+        for plan in plans[-1:]
+        for replay in (*plan.replays, *plan.uncovered)
+        if (replay.dataset, replay.window) == (suspect.dataset, suspect.window)
+        for choice in replay.choices
+    ]
+    taken = {choice.source for choice in choices if choice.taken}
+    tried = taken | {
+        source
+        for plan in plans
+        for replay in plan.replays
+        if (replay.dataset, replay.window) == (suspect.dataset, suspect.window)
+        for source in replay.sources
+    }
+    silent = tuple(choice.source for choice in choices if choice.silent)
+    untried = tuple(one.source for one in choices if one.usable and one.events and one.source not in tried)
+    return silent, untried
+
+
+def _second_run(
+    warehouse: Engine, catalog: Catalog, incident_id: str, one: Affected, owner: str
+) -> PublishedWindow | str:
+    """Publish a window until it is made from the log as it stands, and once more; return the last time."""
+    version: int | None = None
+    outcome = None
+    for _ in range(TRIES):
+        outcome = refresh_window(
+            warehouse, catalog, one.dataset, one.window, owner=owner, wait_seconds=60, incident_id=incident_id
+        )
+        if not isinstance(outcome, PublishedWindow):
+            return outcome.message
+        if not outcome.changed_rows:
+            return outcome
+        if outcome.version == version:
+            return outcome
+        version = outcome.version
+    assert outcome is not None
+    return "its log moves faster than it can be published"
+
+
+def _compare(
+    control: Engine,
+    catalog: Catalog,
+    environment: Mapping[str, str],
+    scope: Scope,
+    recounted: Sequence[Recounted],
+    now: datetime,
+    owner: str,
+    report: Report,
+    unproven: list[str],
+) -> list[str]:
+    touched = set(scope.datasets)
+    hours = sorted(
+        {
+            hour
+            for one in (*scope.suspects, *(one for one in scope.rebuild if one.dataset in catalog.landed))
+            if one.window != catalog.whole
+            for hour in TimeWindow(TimeWindow.hour_of(one.window.start).start, one.window.end).split(HOUR)
+        }
+    )
+    lossy = {one.dataset for one in recounted if one.missing}
+    lines: list[str] = []
+    for name in catalog.reconciliations:
+        sides = set(datasets_of(catalog, name))
+        inputs = {given for one in sides if one in catalog.marts for given in catalog.marts[one].contract.inputs}
+        if not sides & touched:
+            continue
+        whole = [TimeWindow.hour_of(hour.start) for hour in hours]
+        looks: Sequence[TimeWindow | None] = whole if 0 < len(whole) <= HOURS_AT_MOST else [None]
+        report(f"{name}: comparing {f'{len(whole)} hours' if looks != [None] else 'everything'} again")
+        differing = 0
+        try:
+            for hour in looks:
+                run = reconcile(catalog, control, name, hour, as_of=now, owner=owner, environment=environment)
+                differing += run.counts.differences
+        except IncidentPipelinesError as error:
+            unproven.append(f"{name} could not be compared: {error}")
+            continue
+        lines.append(f"{name}: {differing} unexplained differences in the scope")
+        if differing and not (lossy & (sides | inputs)):
+            unproven.append(f"{name}: {differing} rows still differ")
+    return lines
+
+
+def _position(warehouse: Engine, datasets: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    with available("warehouse"), warehouse.connect() as connection:
+        rows = connection.execute(query("log_positions"), {"datasets": list(datasets)})
+        return tuple((row.place, int(row.next)) for row in rows)
