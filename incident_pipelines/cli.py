@@ -17,10 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from incident_pipelines.core.errors import IncidentPipelinesError
+from incident_pipelines.correct_command import correct, missed_deletes
 from incident_pipelines.incident_command import incident
 from incident_pipelines.init_command import init
 from incident_pipelines.reconcile_command import reconcile
 from incident_pipelines.recoverability_command import recoverability
+from incident_pipelines.salvage_command import salvage
 from incident_pipelines.topics_command import topics
 
 app = typer.Typer(
@@ -38,6 +40,8 @@ app.command("recoverability")(recoverability)
 app.command("init")(init)
 app.add_typer(incident, name="incident")
 app.add_typer(topics, name="topics")
+for by_hand in (correct, missed_deletes, salvage):
+    app.command()(by_hand)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

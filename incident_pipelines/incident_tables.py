@@ -17,6 +17,8 @@ from incident_pipelines.core.incidents.response_times import MeanTimes, duration
 from incident_pipelines.core.incidents.severity import OBLIGATIONS, SEVERITIES, respond_by
 from incident_pipelines.core.incidents.timeline import Entry
 from incident_pipelines.core.masking import printable
+from incident_pipelines.core.recovery.plan import plan_of
+from incident_pipelines.core.recovery.told import plan_lines
 from incident_pipelines.core.reports.headline import headline
 from incident_pipelines.stages.incident_pages import IncidentPage
 
@@ -117,7 +119,12 @@ def print_plan(page: IncidentPage) -> None:
         console.print(Text("More is affected by now than this plan was made for.", style="red"))
     approved = f"approved by {plan.approved_by}" if plan.approved_at else "not approved"
     console.print(_text(f"{approved}; {one.incident_id} is {_state(one)}"))
-    console.print_json(data=dict(plan.body))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for what, how in plan_lines(plan_of(plan.body)):
+        grid.add_row(_text(what), _text(how))
+    console.print(grid)
 
 
 def print_items(items: Sequence[ActionItem]) -> None:

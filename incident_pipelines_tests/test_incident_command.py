@@ -19,10 +19,17 @@ from sqlalchemy import Engine
 from incident_pipelines.adapters.catalog_files import load_catalog
 from incident_pipelines.adapters.databases.postgres import driver_url, postgres_engine
 from incident_pipelines.adapters.stores.incidents import change_state
+from incident_pipelines.adapters.stores.incidents_findings import store_finding
 from incident_pipelines.adapters.stores.incidents_work import store_plan
 from incident_pipelines.cli import main
 from incident_pipelines.core.incidents.incident import Actor
+from incident_pipelines.core.incidents.scope import Affected
+from incident_pipelines.core.recovery.loss import DatasetLoss, LossStatement
+from incident_pipelines.core.recovery.plan import Choice, RecoveryPlan, Replay
+from incident_pipelines.core.windows import TimeWindow
+from incident_pipelines.stages.incidents import Report, open_incident
 from incident_pipelines.stages.prepare import prepare_control
+from incident_pipelines.stages.reports import publish_reports
 from incident_pipelines.stages.respond import take_signals
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
@@ -30,6 +37,14 @@ from incident_pipelines_tests.landing_tools import query
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
 RUN = Actor("run", "r-1")
+WINDOW = TimeWindow(datetime(2026, 3, 1, 9, tzinfo=UTC), datetime(2026, 3, 1, 10, tzinfo=UTC))
+PLAN = RecoveryPlan(
+    incident_id="INC-1",
+    revision=1,
+    attempt=1,
+    replays=(Replay("payments", WINDOW, 7, (Choice("audit_log", True, 7, True, False, True, None, "has all of it"),)),),
+    publishes=(Affected("payments", WINDOW, "events are replayed into it"),),
+)
 NOT_PRINTED = "\x1b[31m[red]|"
 
 
@@ -219,11 +234,13 @@ def test_without_a_plan_that_is_what_is_said_and_one_that_is_there_is_approved(t
     assert (code, errors) == (2, "error: INC-1 has no plan yet; it is detected\n")
     terminal.lead("INC-1", "contained", "scoped")
     with terminal.control.begin() as connection:
-        store_plan(connection, "INC-1", "abc" * 20, 1, {"steps": ["replay"]}, RUN, datetime.now(UTC))
+        store_plan(connection, "INC-1", "abc" * 20, 1, PLAN.body(), RUN, datetime.now(UTC))
     terminal.lead("INC-1", "planned", "awaiting_approval")
-    assert terminal.parsed("plan", "1")["plan"]["body"] == {"steps": ["replay"]}
+    assert terminal.parsed("plan", "1")["plan"]["body"] == PLAN.body()
     _, output, _ = terminal.run("plan", "1")
     assert "not approved; INC-1 is awaiting approval" in output
+    assert "2026-03-01 09:00 to 2026-03-01 10:00 UTC: 7 missing events" in output
+    assert "→ audit_log: has all of it" in output
     assert terminal.run("approve", "1", "--plan", "fff")[0] == 2
     assert terminal.parsed("approve", "1", "--plan", "abcabc", "--as", "ana")["state"] == "planned"
 
@@ -279,3 +296,32 @@ def test_a_database_that_is_not_there_or_not_prepared_is_one_line(
         assert code == 2
         assert errors.startswith(message)
         assert errors.count("\n") == 1
+
+
+def test_reports_are_shown_with_where_they_are_and_any_can_be_printed(terminal: Terminal) -> None:
+    catalog, ana = load_catalog({}), Actor("person", "ana")
+    lost = Report("data_loss", f"lost {NOT_PRINTED}", ("payments",))
+    open_incident(terminal.control, catalog, lost, ana, datetime.now(UTC))
+    variables = {"INCIDENT_PIPELINES_HOME": str(terminal.folder), "INCIDENT_PIPELINES_NOTIFY": "nonsense://x"}
+    publish_reports(terminal.control, catalog, variables, datetime.now(UTC))
+    loss = DatasetLoss(
+        dataset="payments", producer="billing", declared=9, recovered=7, unrecoverable=2, unknown_at_most=0
+    )
+    stated = LossStatement(
+        incident_id="INC-1", as_of=datetime.now(UTC), first_lost=None, last_lost=None, datasets=(loss,)
+    )
+    with terminal.control.begin() as connection:
+        store_finding(connection, "INC-1", "loss", 1, stated, datetime.now(UTC))
+    _, output, _ = terminal.run("show", "1")
+    told = " ".join(output.split())
+    assert "2 of 9 events in the window are gone for good, all of them payments" in told
+    assert "01-detected NOT SENT after 1 attempts: address 1 of INCIDENT_PIPELINES_NOTIFY is no address" in told
+    assert all(len(line) <= 100 for line in output.splitlines())
+    shown = terminal.parsed("show", "1")
+    assert shown["reports"][0]["path"] == str(terminal.folder / "reports" / "INC-1" / "01-detected.md")
+    assert shown["loss"]["headline"].startswith("2 of 9 events")
+    code, output, _ = terminal.run("report", "INC-1", "--kind", "detected")
+    assert (code, output.splitlines()[0]) == (0, "# INC-1 · P2 · detected: lost \\\\x1b\\[31m\\[red\\]&#124;")
+    code, _, errors = terminal.run("report", "INC-1", "--kind", "postmortem")
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "INC-1 is detected and has no report 'postmortem' yet; it has status, 01-detected" in errors

@@ -13,6 +13,7 @@ from incident_pipelines.core.incidents.modes import MODE_VARIABLE, Mode, respons
 from incident_pipelines.core.reconciliation.catalog import Declarations
 from incident_pipelines.core.reconciliation.declaration import parse_clearing, parse_reconciliation
 from incident_pipelines.core.recovery.declaration import Recoveries, parse_recovery
+from incident_pipelines.core.salvage import Salvages, build_salvages, parse_salvage
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -82,6 +83,17 @@ def _recoveries(folder: Path, statements: Path) -> Recoveries:
         ),
         sql={path.name: _read(path, statements) for path in sorted((statements / "recovery").glob("*.sql"))},
     )
+
+
+def load_salvages(catalog: Catalog, environment: Mapping[str, str] = os.environ) -> Salvages:
+    """Read and check what can be salvaged; arguments and errors as of `load_catalog`."""
+    folder, statements = catalog_folder(environment), sql_folder(environment)
+    declared = [
+        parse_salvage(str(path.relative_to(folder)), _read(path, folder))
+        for path in sorted((folder / "salvage").glob("*.yaml"))
+    ]
+    sql = {path.name: _read(path, statements) for path in sorted((statements / "salvage").glob("*.sql"))}
+    return build_salvages(declared, sql, catalog.sources)
 
 
 def _mode(environment: Mapping[str, str]) -> Mode | None:

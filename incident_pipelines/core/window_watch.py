@@ -126,7 +126,8 @@ def due(windows: Sequence[WatchedWindow], now: datetime, turn: int, doubted: Col
     recent = [window for window in windows if max(window.end, window.published_at) > now - RECENT]
     chosen: set[Place] = set(doubted)
     rows = 0
-    for window in sorted(recent, key=lambda recent: (recent.published_at, recent.end), reverse=True):
+    # By what they hold: after a first fill or a long backfill everything is published just now.
+    for window in sorted(recent, key=lambda recent: (recent.end, recent.published_at), reverse=True):
         rows += window.content.rows if window.content else 0
         if rows > RECENT_ROWS:
             break

@@ -31,6 +31,7 @@ class Settings:
         home: state folder of the stack; audit log and ground truth are below it.
         rate: sign-up attempts a second.
         topic_prefix: put before the topics' names, for two examples on one broker.
+        app_service: where the app's HTTP interface listens; empty: nowhere.
     """
 
     app_url: str
@@ -39,6 +40,7 @@ class Settings:
     home: Path
     rate: float = RATE
     topic_prefix: str = ""
+    app_service: str = ""
 
     @property
     def folder(self) -> Path:
@@ -64,6 +66,7 @@ def settings_from(environment: Mapping[str, str], *, app: bool = True, billing: 
         Path(environment.get("INCIDENT_PIPELINES_HOME") or ".local").absolute(),
         _rate(environment),
         environment.get("EXAMPLE_TOPIC_PREFIX", ""),
+        environment.get("APP_SERVICE_URL", ""),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from incident_pipelines.adapters.processes import SUPERVISOR_VARIABLE
 from incident_pipelines.stack.locations import HOME_VARIABLE, Home
 from incident_pipelines.stack.own_catalog import EVERYBODYS, KAFKA_VARIABLE
+from incident_pipelines.stack.ports import HOST
 from incident_pipelines.stack.postgres import EXAMPLE_DATABASES, SUPERUSER, PostgresServer
 from incident_pipelines.stack.state import START_VARIABLE, StackState
 
@@ -16,6 +17,8 @@ DATABASE_VARIABLES = {
 }
 DAGSTER_VARIABLE = "DAGSTER_POSTGRES_URL"
 AUDIT_LOG_VARIABLE = "APP_AUDIT_LOG"
+APP_SERVICE_VARIABLE = "APP_SERVICE_URL"
+APP_SERVICE_PORT = "app_service"
 
 # Program role → database → the PostgreSQL role it connects as.
 ROLE_DATABASES: Mapping[str, Mapping[str, str]] = {
@@ -50,6 +53,8 @@ def environment_for(
     for database, login in ROLE_DATABASES[role].items() if role else ():
         if database not in EXAMPLE_DATABASES or state.has_example_databases:
             variables[DATABASE_VARIABLES[database]] = server.url(database, login)
+    if role in ("publisher", "owner", "app_service") and APP_SERVICE_PORT in state.ports:
+        variables[APP_SERVICE_VARIABLE] = f"http://{HOST}:{state.ports[APP_SERVICE_PORT]}"
     if role in ("publisher", "owner"):
         variables[SUPERVISOR_VARIABLE] = str(home.supervisor_socket)
         if state.has_example_databases:

@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import entry_points
 
 from incident_pipelines.stack import dagster_server
+from incident_pipelines.stack.environment import APP_SERVICE_PORT
 from incident_pipelines.stack.errors import StackError
 from incident_pipelines.stack.locations import Home
 from incident_pipelines.stack.ports import HOST
@@ -32,6 +33,8 @@ def services_of(home: Home, state: StackState) -> tuple[Program, ...]:
         StackError: A program that somebody offers clashes with another.
     """
     code_port, web_port = str(state.choose_port(CODE_PORT)), str(state.choose_port(WEB_PORT))
+    if state.example:
+        state.choose_port(APP_SERVICE_PORT)
     role = "publisher"
     workspace = ("-w", str(dagster_server.workspace_file(home)))
     code = ("api", "grpc", "-h", HOST, "-p", code_port, "-m", "incident_pipelines.definitions")

@@ -41,12 +41,14 @@ class LogAppender:
         records: Iterable[MessageRecord],
         kind: OriginKind = "history",
         chunk_key: str | None = None,
+        note: str | None = None,
     ) -> int:
         """Append messages in one transaction.
 
         Args:
             contract: name of a landed dataset.
             chunk_key: what was appended under it before is not appended again.
+            note: tells the origin from others of its kind.
 
         Returns:
             Rows appended, 0 for a chunk that is in the log already.
@@ -77,7 +79,7 @@ class LogAppender:
             values = [value for _, _, value in given]
             messages = Messages.of(values, sent, keys=[key for _, key, _ in given])
             envelopes = decoder.envelopes(values, sent, now)
-            appended = append(connection, contract, kind, messages, envelopes, landed_at=now)
+            appended = append(connection, contract, kind, messages, envelopes, landed_at=now, note=note)
             if chunk_key is not None:
                 connection.execute(
                     "INSERT INTO landing.chunks (contract, chunk_key, origin_id, rows) VALUES (%s, %s, %s, %s)",

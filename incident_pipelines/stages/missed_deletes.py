@@ -153,6 +153,33 @@ def tombstone(
     )
 
 
+def bury(warehouse: Engine, contract: RowsContract, keys: Sequence[str], note: str, now: datetime) -> int:
+    """Append a tombstone for each row that a person has named, whatever the source has; return how many were new.
+
+    Args:
+        keys: as the log writes them.
+        note: of the correction origin.
+        now: aware.
+
+    Raises:
+        SourceUnavailable: the warehouse does not answer; what was appended stays.
+    """
+
+    def removed(_: Connection, images: Mapping[str, Row]) -> dict[str, bytes]:
+        return {key: tombstone_of(bytes(image[6]), note) for key, image in images.items() if image[1] != "d"}
+
+    return sum(
+        _append_images(warehouse, contract, part, note, now, "d", removed) for part in _parts(keys, lambda: None)
+    )
+
+
+def newest_times(warehouse: Engine, contract: RowsContract, keys: Sequence[str]) -> list[datetime]:
+    """Return the creation times of those rows of some keys that the log has and that are not removed."""
+    with available("warehouse"), warehouse.connect() as connection:
+        found = connection.execute(text(newest_images(contract)), {"keys": list(keys)})
+        return [row[2] for row in found if row[1] != "d"]
+
+
 def restore(warehouse: Engine, contract: RowsContract, incident_id: str, now: datetime) -> int:
     """Take back the tombstones that were appended for an incident; return how many rows come back.
 

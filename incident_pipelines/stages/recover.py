@@ -16,11 +16,12 @@ from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, appe
 from incident_pipelines.adapters.stores.incidents_work import StoredPlan, latest_plan, plans_of, store_plan
 from incident_pipelines.core.errors import GuardrailReached
 from incident_pipelines.core.incidents.incident import Incident, State
-from incident_pipelines.core.incidents.scope import Scope, strategy_of
+from incident_pipelines.core.incidents.scope import Affected, Scope, strategy_of
 from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS, SHARE_OF_PEAK, guardrails
 from incident_pipelines.core.recovery.loss import LossStatement, loss_of
 from incident_pipelines.core.recovery.plan import RecoveryPlan, plan_of
 from incident_pipelines.core.recovery.proof import Proof
+from incident_pipelines.core.recovery.told import plan_told, proof_told, scope_told
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages.backfill import AlreadyDone, publish_range
 from incident_pipelines.stages.capacity import landing_capacity
@@ -68,7 +69,7 @@ def scope_incident(work: Work) -> State:
             "first_lost": scope.first_lost,
             "last_lost": scope.last_lost,
         }
-        return lead(connection, work, "contained", "scoped", _scope_told(scope), scope.revision, detail)
+        return lead(connection, work, "contained", "scoped", scope_told(scope), scope.revision, detail)
 
 
 def plan_incident(work: Work) -> State:
@@ -89,7 +90,7 @@ def plan_incident(work: Work) -> State:
     plan = _plan(work, scope, [])
     with changing(work) as connection:
         store_plan(connection, work.incident_id, plan.digest, plan.revision, plan.body(), work.actor, work.clock())
-        lead(connection, work, "scoped", "planned", _plan_told(plan), plan.revision, {"digest": plan.digest})
+        lead(connection, work, "scoped", "planned", plan_told(plan), plan.revision, {"digest": plan.digest})
         if scope.strategy == "wait":
             detail = {"cause": _cause(work, plan)}
             told = "the windows stay quarantined until their inputs or their SQL change"
@@ -177,7 +178,7 @@ def verify_incident(work: Work) -> State:
                 f" and {len(lines) - 5} more" if len(lines) > 5 else ""
             )
             return lead(connection, work, "verifying", "escalated", told, scope.revision, detail)
-        return lead(connection, work, "verifying", "recovered", _proof_told(proof, loss), scope.revision, detail)
+        return lead(connection, work, "verifying", "recovered", proof_told(proof, loss), scope.revision, detail)
 
 
 def release_incident(work: Work) -> State:
@@ -205,7 +206,7 @@ def _take_windows(work: Work, plan: RecoveryPlan, stored: StoredPlan) -> None:
         hold_windows(connection, work.incident_id, "recovery", _joined(places), reason, work.clock())
     failpoint("recover.held")
     with changing(work) as connection:
-        told = f"plan {stored.digest[:12]} is carried out: {_plan_told(plan)}"
+        told = f"plan {stored.digest[:12]} is carried out: {plan_told(plan)}"
         lead(connection, work, "planned", "recovering", told, plan.revision, {"digest": stored.digest})
 
 
@@ -297,7 +298,7 @@ def _next_plan(work: Work, scope: Scope, plans: list[RecoveryPlan], proof: Proof
     plan = _plan(work, _still_missing(scope, proof), plans)
     with changing(work) as connection:
         store_plan(connection, work.incident_id, plan.digest, plan.revision, plan.body(), work.actor, work.clock())
-        told = f"{proof.missing:,} events are still missing; the next source: {_plan_told(plan)}"
+        told = f"{proof.missing:,} events are still missing; the next source: {plan_told(plan)}"
         lead(connection, work, "verifying", "planned", told, plan.revision, {"digest": plan.digest})
     return _ask(work, plan)
 
@@ -328,14 +329,14 @@ def _plan(work: Work, scope: Scope, before: list[RecoveryPlan]) -> RecoveryPlan:
     )
     with available("control database"), work.control.connect() as connection:
         made = len(plans_of(connection, work.incident_id))
-    return replace(plan, number=made + 1, sums=mart_sums(work.warehouse, work.catalog, plan.publishes))
+    return replace(plan, number=made + 1, sums=mart_sums(work.warehouse, work.catalog, _ended(plan, scope)))
 
 
 def _loss(work: Work, scope: Scope, proof: Proof, plans: list[RecoveryPlan]) -> LossStatement:
     windows = [one for plan in plans for one in plan.publishes]
     places = [(one.dataset, one.window) for one in windows if one.dataset in work.catalog.landed]
     before = plans[0].sums if plans else {}
-    restated = moved(before, mart_sums(work.warehouse, work.catalog, plans[0].publishes)) if plans else ()
+    restated = moved(before, mart_sums(work.warehouse, work.catalog, _ended(plans[0], scope))) if plans else ()
     return loss_of(
         work.catalog,
         scope,
@@ -344,6 +345,11 @@ def _loss(work: Work, scope: Scope, proof: Proof, plans: list[RecoveryPlan]) -> 
         duplicates_of(work.warehouse, places),
         restated,
     )
+
+
+def _ended(plan: RecoveryPlan, scope: Scope) -> list[Affected]:
+    """Return the windows that were over when they were looked at: the numbers of others move by themselves."""
+    return [one for one in plan.publishes if one.window.end <= scope.as_of]
 
 
 def _look(work: Work, now: datetime) -> Scope:
@@ -370,36 +376,3 @@ def _joined(places: Sequence[tuple[str, TimeWindow]]) -> list[tuple[str, TimeWin
         else:
             spans.append((dataset, window))
     return spans
-
-
-def _scope_told(scope: Scope) -> str:
-    parts: list[str] = []
-    if scope.suspects:
-        since = f", from {scope.first_lost:%Y-%m-%d %H:%M} to {scope.last_lost:%Y-%m-%d %H:%M} UTC"
-        parts.append(f"missing: {scope.counted()}{since if scope.first_lost and scope.last_lost else ''}")
-    if scope.rebuild:
-        parts.append(f"{len(scope.rebuild)} windows to publish again")
-    parts.append(f"{len(scope.downstream)} windows of marts are made from it")
-    return "; ".join(parts if scope.suspects or scope.rebuild else ["nothing is missing"])
-
-
-def _plan_told(plan: RecoveryPlan) -> str:
-    by_source: dict[tuple[str, str], int] = {}
-    for one in plan.replays:
-        for source in one.sources:
-            by_source[one.dataset, source] = by_source.get((one.dataset, source), 0) + 1
-    parts = [f"{dataset} from {source} ({windows} windows)" for (dataset, source), windows in by_source.items()]
-    lost = sorted({one.dataset for one in plan.uncovered})
-    if lost:
-        parts.append(f"nothing covers {len(plan.uncovered)} windows of {', '.join(lost)}")
-    parts.append(f"{len(plan.publishes)} windows are published again, about {plan.estimate.seconds:.0f} s")
-    return "; ".join(parts)
-
-
-def _proof_told(proof: Proof, loss: LossStatement) -> str:
-    parts = [f"{len(proof.recounted)} parts of windows counted again"] if proof.recounted else []
-    parts += [f"{proof.windows} windows published a second time, no row changed"] if proof.windows else []
-    parts += list(proof.compared)
-    lost = loss.unrecoverable
-    parts.append(f"{loss.recovered:,} events recovered, {lost:,} are gone for good")
-    return f"proved: {'; '.join(parts)}"

@@ -1,9 +1,9 @@
 """Rows that their source no longer has leave raw, with care: asked for twice, never on an empty answer, and undone."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,14 +12,19 @@ from sqlalchemy import Engine
 
 from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.core.contracts.model import RowsContract
-from incident_pipelines.core.incidents.incident import Actor
+from incident_pipelines.core.errors import RecoveryStopped
+from incident_pipelines.core.incidents.incident import Actor, State
+from incident_pipelines.core.incidents.scope import Affected
+from incident_pipelines.core.reconciliation.declaration import parse_reconciliation
 from incident_pipelines.core.recovery.deletes import FEW_ROWS, MissedDeletes
+from incident_pipelines.core.recovery.plan import RecoveryPlan
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages import incidents
 from incident_pipelines.stages.extract import extract_window
 from incident_pipelines.stages.missed_deletes import NotRemovable, find_missed_deletes, restore, tombstone
+from incident_pipelines.stages.recovery_work import Work, lead
 from incident_pipelines.stages.refresh import refresh
-from incident_pipelines.stages.remove_deletes import remove, take_back
+from incident_pipelines.stages.remove_deletes import remove, remove_missed_deletes, take_back
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 from incident_pipelines_tests.stages.shop import NOW, Shop, close_shop, ids, instant, open_shop
@@ -28,6 +33,17 @@ pytestmark = pytest.mark.stack
 
 HOUR = TimeWindow.hour_of(instant("10T10"))
 PERSON = Actor("person", "Ada", "ada")
+RUN = Actor("run", "r-1")
+RECONCILIATION = """
+name: shop_warehouse
+owner: shop team
+source: {source: shop, table: public.payments}
+target: {source: warehouse, table: raw.payments}
+key: [payment_id]
+columns: [amount]
+time: created_at
+changed: updated_at
+"""
 TABLES = """
 CREATE TABLE public.payments (payment_id bigint PRIMARY KEY, order_id text, transaction_id text, amount numeric(12,2),
     settled boolean, due date, created_at timestamptz, updated_at timestamptz);
@@ -74,8 +90,9 @@ def change(shop: Shop, sql: str) -> None:
 def pay(shop: Shop, first: int, last: int | None = None, created: str = "10T10", updated: str = "12T10") -> None:
     change(
         shop,
-        f"INSERT INTO payments SELECT n, 'o' || n, 't' || n, 5.25, true, '2026-04-01', '{instant(created).isoformat()}', "
-        f"'{instant(updated).isoformat()}' FROM generate_series({first}, {last or first}) n",
+        "INSERT INTO payments SELECT n, 'o' || n, 't' || n, 5.25, true, '2026-04-01', "
+        f"'{instant(created).isoformat()}', '{instant(updated).isoformat()}' "
+        f"FROM generate_series({first}, {last or first}) n",
     )
 
 
@@ -194,9 +211,8 @@ def test_each_removal_is_intended_told_and_can_be_undone(shop: Shop, control: En
     incident_id = incidents.open_incident(control, shop.catalog, report, PERSON, NOW).incident_id
 
     def removed(agreed: int | None = None) -> tuple[int, int]:
-        done = remove(
-            control, shop.warehouse, shop.catalog, shop.variables, incident_id, "payments", [HOUR], PERSON, NOW, agreed=agreed
-        )  # fmt: skip
+        places = ("payments", [HOUR], PERSON, NOW)
+        done = remove(control, shop.warehouse, shop.catalog, shop.variables, incident_id, *places, agreed=agreed)
         return done.removed, len(done.refused)
 
     assert removed() == (0, 0)
@@ -215,6 +231,50 @@ def test_each_removal_is_intended_told_and_can_be_undone(shop: Shop, control: En
     assert told[0] == ("10 rows of payments removed that shop no longer has",)
     with pytest.raises(NotRemovable, match="'orders' is not read from a table"):
         remove(control, shop.warehouse, shop.catalog, shop.variables, incident_id, "orders", [HOUR], PERSON, NOW)
+
+
+def test_a_recovery_removes_what_its_reconciliation_calls_unexpected(
+    shop: Shop, control: Engine, databases: Databases
+) -> None:
+    pay(shop, 1, 60)
+    extract(shop)
+    raw(shop)
+    change(shop, "DELETE FROM payments WHERE payment_id <= 2")
+    declared, _ = parse_reconciliation("r.yaml", RECONCILIATION)
+    catalog = replace(shop.catalog, reconciliations={declared.name: declared})
+    report = incidents.Report("corruption", "rows are gone at their source", ("payments",))
+    incident_id = incidents.open_incident(control, catalog, report, PERSON, NOW).incident_id
+    told: list[str] = []
+    work = Work(
+        control, shop.warehouse, catalog, shop.variables, incident_id, RUN, "t", report=told.append, clock=lambda: NOW
+    )
+    plan = RecoveryPlan(
+        incident_id=incident_id,
+        revision=1,
+        attempt=1,
+        publishes=(Affected("payments", HOUR, "differences lie in it"), Affected("order_states", HOUR, "made from it")),
+        remove=(declared.name,),
+    )
+    with pytest.raises(RecoveryStopped):
+        remove_missed_deletes(work, plan)
+    states: list[State] = ["detected", "contained", "scoped", "planned", "recovering"]
+    with control.begin() as connection:
+        for before, after in pairwise(states):
+            lead(connection, work, before, after, after, None)
+    assert remove_missed_deletes(work, replace(plan, remove=())) == []
+    assert 1 in raw(shop)
+    assert remove_missed_deletes(work, plan) == []
+    assert remove_missed_deletes(work, plan) == []
+    assert raw(shop) == set(range(3, 61))
+    outcome = query(
+        databases.url("control"),
+        "SELECT outcome ->> 'removed' FROM incidents.actions WHERE incident_id = %s",
+        incident_id,
+    )
+    assert outcome == [("2",)]
+    away = replace(work, environment={**shop.variables, "APP_DATABASE_URL": "postgresql+psycopg://x@127.0.0.1:1/x"})
+    (refused,) = remove_missed_deletes(away, plan)
+    assert "payments: deleted rows could not be looked for: shop database cannot be reached" in refused
 
 
 @dataclass
@@ -236,11 +296,14 @@ class _Model:
                     "SET updated_at = excluded.updated_at",
                 )
             case "delete":
-                change(self.shop, "CREATE TABLE IF NOT EXISTS bin (LIKE payments)")
-                change(self.shop, f"DELETE FROM bin WHERE payment_id = {key}")
                 change(
                     self.shop,
-                    f"WITH d AS (DELETE FROM payments WHERE payment_id = {key} RETURNING *) INSERT INTO bin SELECT * FROM d",
+                    f"DELETE FROM bin b USING payments p WHERE p.payment_id = {key} AND b.payment_id = {key}",
+                )
+                change(
+                    self.shop,
+                    f"WITH d AS (DELETE FROM payments WHERE payment_id = {key} RETURNING *) "
+                    "INSERT INTO bin SELECT * FROM d",
                 )
             case "put back":  # as it was, with the time of its last change
                 change(
@@ -268,7 +331,7 @@ def test_extracts_deletes_and_tombstones_in_any_order_leave_raw_as_the_source(
     opened: Shop, steps: list[tuple[str, int]]
 ) -> None:
     empty(opened)
-    change(opened, "DROP TABLE IF EXISTS bin")
+    change(opened, "DROP TABLE IF EXISTS bin; CREATE TABLE bin (LIKE payments)")
     pay(opened, 99)  # a source is never empty here
     model = _Model(opened)
     for what, key in steps:

@@ -176,7 +176,7 @@ def staged_before(contract: RowsContract) -> str:
 
 
 def staged_without_source(contract: RowsContract) -> str:
-    """Return the query for the key of each staged row, as the log writes it and column by column, not in ``present``."""
+    """Return the query for the staged rows not in ``present``: key as the log writes it, then column by column."""
     key = ", ".join(f"s.{quoted(name)}" for name in contract.primary_key)
     return (
         f"SELECT s.staged_key, {key} FROM staged s WHERE NOT EXISTS "

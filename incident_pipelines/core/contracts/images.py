@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from incident_pipelines.core.contracts.decoder import REMOVED, row_key
-from incident_pipelines.core.contracts.model import Column, RowsContract
+from incident_pipelines.core.contracts.model import Column, Landed
 
 Image = tuple[str, bytes]
 """(primary key as the log writes it, JSON)"""
 
 
-def image_of(contract: RowsContract) -> Callable[[Sequence[Any]], Image]:
+def image_of(contract: Landed) -> Callable[[Sequence[Any]], Image]:
     """Return the function that writes a row, given its values in the order of the contract's columns.
 
     Columns keep the declared order; timestamps are UTC with microseconds (naive ones are taken for UTC); numerics have

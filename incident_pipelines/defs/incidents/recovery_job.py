@@ -83,7 +83,7 @@ def recovery_job(catalog: Catalog) -> dg.JobDefinition:
 
     @dg.job(
         name=JOB,
-        description="Scopes, plans, recovers and proves one incident; started by a sensor, and safe to be started again.",
+        description="Scopes, plans, recovers and proves one incident. A sensor starts it; it may be started again.",
         tags={"dagster/max_retries": "0"},  # the sensor starts it again, and counts how often
         executor_def=dg.in_process_executor,
         resource_defs={**resources_for(catalog), "io_manager": dg.mem_io_manager},

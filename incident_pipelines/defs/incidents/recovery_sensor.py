@@ -1,7 +1,7 @@
 """The sensor that has incidents recovered: it starts the run that is next, and never two for one incident."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -40,8 +40,9 @@ def open_incidents_sensor(
     )
     def respond(
         context: dg.SensorEvaluationContext, control: PostgresResource, warehouse: PostgresResource
-    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    ) -> list[dg.RunRequest] | dg.SkipReason:
         waiting: list[str] = []
+        requests: list[dg.RunRequest] = []
         with control.engine(SENSOR.name) as control_engine, warehouse.engine(SENSOR.name) as warehouse_engine:
             try:
                 found = open_incidents(control_engine)
@@ -53,7 +54,7 @@ def open_incidents_sensor(
                 try:
                     match course.next:
                         case "run":
-                            yield from _run(context, control_engine, one, waiting, now)
+                            requests += _run(context, control_engine, one, waiting, now)
                         case "look_for_cause":
                             # What was deployed since this process began is only in the files.
                             current = load_catalog(os.environ)
@@ -67,20 +68,21 @@ def open_incidents_sensor(
                             waiting.append(f"{incident.incident_id}: {course.why}")
                 except IncidentPipelinesError as error:  # the others are looked at all the same
                     context.log.error("%s: %s", incident.incident_id, error)
-        yield dg.SkipReason("; ".join(waiting) or "no open incidents")
+        # A tick either starts runs or says why it starts none.
+        return requests or dg.SkipReason("; ".join(waiting) or "no open incidents")
 
     return respond
 
 
 def _run(
     context: dg.SensorEvaluationContext, control: Engine, one: OpenIncident, waiting: list[str], now: datetime
-) -> Iterator[dg.RunRequest]:
-    """Yield the run that is next, if none is under way; give up after too many that failed at one step."""
+) -> list[dg.RunRequest]:
+    """Return the run that is next, if none is under way; give up after too many that failed at one step."""
     incident = one.incident
     tags = {INCIDENT_TAG: incident.incident_id}
     if context.instance.get_runs(dg.RunsFilter(job_name=JOB, tags=tags, statuses=UNDER_WAY), limit=1):
         waiting.append(f"{incident.incident_id}: a run is under way")
-        return
+        return []
     step = f"{incident.state}.{one.since_entry}"
     tags[STEP_TAG] = step
     records = context.instance.get_run_records(dg.RunsFilter(job_name=JOB, tags=tags))
@@ -90,15 +92,17 @@ def _run(
         told = f"{len(failed)} runs failed while {incident.state.replace('_', ' ')}, the last one {run_id}"
         escalate(control, incident.incident_id, incident.state, told, SENSOR, now)
         context.log.error("%s is escalated: %s", incident.incident_id, told)
-        return
+        return []
     if records and now - records[0].create_timestamp.astimezone(UTC) < AGAIN_AFTER:
         waiting.append(f"{incident.incident_id}: the last run has just ended")
-        return
-    yield dg.RunRequest(
-        run_key=f"{incident.incident_id}:{step}:{len(records) + 1}",
-        run_config={"ops": {"scope": {"config": {"incident_id": incident.incident_id}}}},
-        tags={**tags, "incident/severity": incident.severity, "incident/cause": incident.cause},
-    )
+        return []
+    return [
+        dg.RunRequest(
+            run_key=f"{incident.incident_id}:{step}:{len(records) + 1}",
+            run_config={"ops": {"scope": {"config": {"incident_id": incident.incident_id}}}},
+            tags={**tags, "incident/severity": incident.severity, "incident/cause": incident.cause},
+        )
+    ]
 
 
 @dg.definitions

@@ -18,6 +18,7 @@ from incident_pipelines.example.outbox import OutboxRelay
 from incident_pipelines.example.page_views import PageViewSender
 from incident_pipelines.example.records import AuditLog, GroundTruth
 from incident_pipelines.example.service import retries
+from incident_pipelines.example.service.app_http import AppServer
 from incident_pipelines.example.service.arrivals import Arrivals
 from incident_pipelines.example.service.billing_http import BillingClient
 from incident_pipelines.example.service.connections import Connections
@@ -56,7 +57,7 @@ class App:
     """The threads of the app process.
 
     Args:
-        settings: the app's database, broker, folder and rate.
+        settings: the app's database, broker, folder, rate and address.
         loops: where the threads are added.
         random: source of jitter.
     """
@@ -84,6 +85,7 @@ class App:
         self._page_views: queue.Queue[Event] = queue.Queue(MAX_WAITING_PAGE_VIEWS)
         self._uncounted: list[Event] = []
         self._arrivals = Arrivals(World(SEED, settings.rate, "live"), now_us())
+        self._server = AppServer(settings.app_service, self._sign_ups.complete) if settings.app_service else None
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="sign-up")
         self._busy: set[str] = set()
         self._busy_lock = threading.Lock()
@@ -93,9 +95,14 @@ class App:
         loops.add("outbox", self._relay_outbox, self._sent)
         loops.add("page views", self._send_page_views)
         loops.add("housekeeping", self._tidy)
+        if self._server is not None:
+            threading.Thread(target=self._server.serve_forever, name="requests", daemon=True).start()
 
     def close(self) -> None:
         """Finish what the workers have begun and give up connections."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
         self._pool.shutdown(cancel_futures=True)
         self._relay.close()
         self._page_view_sender.close()

@@ -82,6 +82,16 @@ class Billing:
                 payment = self.capture(request.registration_id)
         return _state(payment)
 
+    def state(self, registration_id: str) -> PaymentState:
+        """Return how far a payment is; takes none.
+
+        Raises:
+            PaymentRefused: there is no such payment.
+            SourceUnavailable: the database does not answer.
+        """
+        with self._connections.transaction() as connection:
+            return _state(_lock(connection, registration_id))
+
     def capture(self, registration_id: str) -> _Payment:
         """Capture a payment that is authorized; anything else is left as it is."""
         with self._connections.transaction() as connection:

@@ -16,7 +16,7 @@ import msgspec
 from incident_pipelines.adapters.logs import fields
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.example.service.billing import SERVER_TIMEOUT_SECONDS, Billing, BillingBusy, PaymentRefused
-from incident_pipelines.example.service.messages import InvoiceRequest, PaymentRequest, PaymentState
+from incident_pipelines.example.service.messages import InvoiceRequest, PaymentQuestion, PaymentRequest, PaymentState
 
 LOGGER = logging.getLogger(__name__)
 HOST = "127.0.0.1"
@@ -26,7 +26,7 @@ _ADDRESS_FILE = "billing.json"
 
 
 class BillingServer(ThreadingHTTPServer):
-    """Serves ``POST /payments`` and ``POST /invoices``.
+    """Serves ``POST /payments``, ``POST /payments/state`` and ``POST /invoices``.
 
     Args:
         billing: does what is asked.
@@ -53,7 +53,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a request; the name is given by the standard library."""
         # Nobody sends a second request over a connection: after an error there may be an unread body in it.
         self.close_connection = True
-        answers: dict[str, Callable[[bytes], object]] = {"/payments": self._pay, "/invoices": self._invoice}
+        answers: dict[str, Callable[[bytes], object]] = {
+            "/payments": self._pay,
+            "/payments/state": self._state,
+            "/invoices": self._invoice,
+        }
         answer = answers.get(self.path)
         length = self.headers.get("Content-Length", "")
         if answer is None:
@@ -80,6 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pay(self, body: bytes) -> object:
         return self.server.billing.pay(msgspec.json.decode(body, type=PaymentRequest))
+
+    def _state(self, body: bytes) -> object:
+        return self.server.billing.state(msgspec.json.decode(body, type=PaymentQuestion).registration_id)
 
     def _invoice(self, body: bytes) -> object:
         self.server.billing.invoice(msgspec.json.decode(body, type=InvoiceRequest).registration_id)
@@ -119,6 +126,15 @@ class BillingClient:
             PaymentRefused: calling again is no use.
         """
         return msgspec.json.decode(self._post("/payments", request), type=PaymentState)
+
+    def state(self, registration_id: str) -> PaymentState:
+        """Ask how far a payment is.
+
+        Raises:
+            SourceUnavailable: no answer; calling again is safe.
+            PaymentRefused: there is no such payment.
+        """
+        return msgspec.json.decode(self._post("/payments/state", PaymentQuestion(registration_id)), type=PaymentState)
 
     def invoice(self, registration_id: str) -> None:
         """Ask for the invoice.

@@ -35,6 +35,12 @@ class InvoiceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registration_id: str
 
 
+class PaymentQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks billing how far a payment is, and for nothing else."""
+
+    registration_id: str
+
+
 def sign_up_from(request: PaymentRequest) -> SignUp:
     """Return the terms of a sign-up, without its instants."""
     return SignUp(

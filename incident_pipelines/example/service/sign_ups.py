@@ -12,7 +12,7 @@ from random import Random
 import psycopg
 
 from incident_pipelines.adapters.logs import fields
-from incident_pipelines.core.errors import SourceUnavailable
+from incident_pipelines.core.errors import IncidentPipelinesError, SourceUnavailable
 from incident_pipelines.example.cards import INTERNAL_ERROR, card_from, card_of
 from incident_pipelines.example.databases import statement
 from incident_pipelines.example.events import registration_event, timestamp_text
@@ -28,6 +28,14 @@ LOGGER = logging.getLogger(__name__)
 # A payment that is authorized is asked for again when its capture is due.
 POLL_MARGIN_SECONDS = 0.2
 POLL_SECONDS = 30.0
+
+
+class ActivationRefused(IncidentPipelinesError):
+    """An account cannot be activated, however often that is asked for."""
+
+
+class UnknownRegistration(ActivationRefused):
+    """There is no registration of that id."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +168,46 @@ class SignUps:
             self._retry(flow, error)
         self._sent.set()
         self._due.set()
+
+    def complete(self, registration_id: str) -> bool:
+        """Activate a registration that is paid for, whatever step it is at; its invoice follows as always.
+
+        Returns:
+            Whether it was done now; False for one that is active already.
+
+        Raises:
+            ActivationRefused: calling again is no use: unknown, failed, or not paid for.
+            SourceUnavailable: database or billing do not answer; calling again is safe.
+        """
+        with self._connections.transaction() as connection:
+            row = connection.execute(statement("read_registration"), (registration_id,)).fetchone()
+        if row is None:
+            raise UnknownRegistration(f"there is no registration {registration_id}")
+        user_id, plan_id, currency, amount, region, platform, version, status, reason = row
+        if status == "activated":
+            return False
+        if status == "failed":
+            raise ActivationRefused(f"registration {registration_id} has failed: {reason}")
+        try:
+            payment = self._billing.state(registration_id)
+        except PaymentRefused as error:
+            raise ActivationRefused(str(error)) from error
+        if payment.status != "captured":
+            raise ActivationRefused(f"the payment of {registration_id} is {payment.status}, not captured")
+        sign_up = SignUp(registration_id, user_id, plan_id, currency, amount, region, platform, version, 0, 0)
+        with self._connections.transaction() as connection:
+            _read(connection, registration_id)  # locks its flow before the registration, as every step does
+            activated_us = now_us()
+            at = timestamp_text(activated_us)
+            changed = connection.execute(statement("update_registration"), ("activated", None, at, registration_id))
+            if not changed.rowcount:
+                return False
+            add_to_outbox(connection, [registration_event("account_activated", activated_us, sign_up)])
+            connection.execute(statement("insert_flow"), (registration_id, "invoice", "", 0.0, at))
+            connection.execute(statement("update_flow"), ("invoice", 0, 0.0, None, registration_id))
+        self._sent.set()
+        self._due.set()
+        return True
 
     def _take_payment(self, flow: _Flow, payment: PaymentState) -> None:
         match payment.status:

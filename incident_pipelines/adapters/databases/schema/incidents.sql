@@ -148,6 +148,24 @@ CREATE TABLE IF NOT EXISTS incidents.capacities (
     how text NOT NULL
 );
 
+-- Calls that complete paid and unfinished cases: one row for each case; its intent is committed before the call.
+CREATE TABLE IF NOT EXISTS incidents.salvaged (
+    salvage text NOT NULL,
+    key text NOT NULL,
+    incident_id text REFERENCES incidents.incidents,
+    amount numeric NOT NULL,
+    currency text NOT NULL,
+    -- When it was paid for.
+    since timestamptz NOT NULL,
+    state text NOT NULL DEFAULT 'intended' CHECK (state IN ('intended', 'completed', 'refused', 'unanswered')),
+    attempts integer NOT NULL DEFAULT 1,
+    intended_at timestamptz NOT NULL,
+    intended_by text NOT NULL,
+    outcome text,
+    outcome_at timestamptz,
+    PRIMARY KEY (salvage, key)
+);
+
 -- The timeline is append-only for its owner as well. A superuser can switch triggers off; the hashes tell.
 CREATE OR REPLACE FUNCTION incidents.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

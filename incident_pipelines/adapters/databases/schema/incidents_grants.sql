@@ -14,6 +14,8 @@ GRANT INSERT, UPDATE (state, attempts, outcome, outcome_at, undo, undone_at, und
 GRANT INSERT, UPDATE (text, owner, due, done_at, done_by) ON incidents.action_items TO publisher;
 GRANT INSERT ON incidents.findings, incidents.capacities, incidents.budgets TO publisher;
 GRANT UPDATE (taken, replayed, failed) ON incidents.budgets TO publisher;
+GRANT INSERT, UPDATE (incident_id, state, attempts, intended_at, intended_by, outcome, outcome_at) ON incidents.salvaged
+    TO publisher;
 GRANT UPDATE (free_at) ON incidents.pace TO publisher;
 GRANT USAGE ON SCHEMA incidents, reconciliation, monitoring TO planner;
 GRANT SELECT ON ALL TABLES IN SCHEMA incidents, reconciliation, monitoring TO planner;

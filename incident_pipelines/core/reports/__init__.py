@@ -1,0 +1,1 @@
+"""Reports about an incident: which are due, and what each says, in Markdown from templates that are data."""
