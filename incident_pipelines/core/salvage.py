@@ -141,9 +141,11 @@ def state_of(status: int | None) -> State:
     Args:
         status: HTTP status; None where there was no answer.
     """
-    if status is None or status >= 500 or status in (401, 403, 408, 425, 429):
-        return "unanswered"
-    return "completed" if 200 <= status < 300 else "refused"
+    if status is not None and 200 <= status < 300:
+        return "completed"
+    # Who is not let in, or is sent elsewhere, has not been told anything about the case.
+    refused = status is not None and 400 <= status < 500 and status not in (401, 403, 408, 425, 429)
+    return "refused" if refused else "unanswered"
 
 
 def _check(

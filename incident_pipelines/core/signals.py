@@ -48,6 +48,7 @@ GRADINGS: Mapping[str, Grading] = {
     ),
     "window_changed_outside": Grading("page", "SPEC §4: readers see something else than was published"),
     "only_copy_expiring": Grading("page", "SPEC §7, recoverability map: after that the events are gone for good"),
+    "recovery_undone": Grading("page", "SPEC §7: after a recovery its scope is watched more closely for 24 hours"),
     "recovery_source_unusable": Grading("warning", "SPEC §7, recoverability map: nothing is lost yet"),
     "retention_below_floor": Grading("page", "SPEC §6, retention against its floor: below"),
     "landing_stalled": Grading("page", "SPEC §6, the lag verdict: not moving with lag is an error"),
@@ -196,6 +197,15 @@ def _near_retention(fact: Fact) -> str:
     )
 
 
+def _undone(fact: Fact) -> str:
+    return (
+        f"{_said(fact, 'missing')} events of {fact.dataset}{_window(fact)} are missing again, more than the loss that "
+        f"{_said(fact, 'incident_id')} has stated after its recovery. Next: the events are looked for again by "
+        f"themselves; find out who takes rows out of the landing log, or declares more than was sent. This signal "
+        f"clears by itself."
+    )
+
+
 def _unknown(fact: Fact) -> str:
     return (
         f"{fact.kind} was recorded for {fact.dataset}{_window(fact)}: a kind of fact this version cannot explain. "
@@ -211,6 +221,7 @@ _SUMMARIES: Mapping[str, Callable[[Fact], str]] = {
     "window_changed_outside": _changed_outside,
     "only_copy_expiring": _expiring,
     "recovery_source_unusable": _unusable,
+    "recovery_undone": _undone,
     "retention_below_floor": _short_retention,
     "landing_stalled": _stalled,
     "landing_lag_rising": _rising,

@@ -57,7 +57,7 @@ def verify(
     """
     report("counting the scope again")
     position = _position(warehouse, scope.datasets)
-    recounted = _recount(catalog, environment, scope, plans)
+    recounted = recount(catalog, environment, scope, plans)
     publishes = plans[-1].publishes if plans else ()
     unproven: list[str] = []
     rows = changed = 0
@@ -106,9 +106,15 @@ def duplicates_of(warehouse: Engine, places: Sequence[tuple[str, TimeWindow]]) -
         return {row.dataset: int(row.duplicates) for row in rows}
 
 
-def _recount(
+def recount(
     catalog: Catalog, environment: Mapping[str, str], scope: Scope, plans: Sequence[RecoveryPlan]
 ) -> list[Recounted]:
+    """Return what of a scope the log has now.
+
+    Args:
+        environment: addresses of the warehouse and of the catalog's sources.
+        plans: that were carried out: they tell which sources are left.
+    """
     found: list[Recounted] = []
     log = LandingLogSource(catalog, environment)
     for dataset, group in groupby(scope.suspects, key=lambda one: one.dataset):

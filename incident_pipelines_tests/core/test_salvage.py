@@ -15,7 +15,7 @@ finished: {source: shop, sql: shipped.sql}
 call: {url: SHOP_URL, path: "/orders/{key}/shipment"}
 """
 SQL = {
-    "paid.sql": "SELECT id AS key, amount, currency, paid_at AS since FROM t WHERE paid_at >= :since AND paid_at < :due",
+    "paid.sql": "SELECT id AS key, amount, currency, at AS since FROM t WHERE at >= :since AND at < :due",
     "shipped.sql": "SELECT id AS key FROM t WHERE id = ANY (:keys)",
 }
 SOURCES = {"shop": "SHOP_DATABASE_URL"}
@@ -51,7 +51,7 @@ def test_a_name_is_declared_once() -> None:
     [
         (200, "completed"),
         (204, "completed"),
-        (301, "refused"),
+        (301, "unanswered"),
         (404, "refused"),
         (409, "refused"),
         (401, "unanswered"),

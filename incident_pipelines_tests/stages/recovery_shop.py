@@ -33,7 +33,7 @@ from incident_pipelines_tests.builders import write_catalog
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 
-START = datetime(2026, 3, 2, 8, tzinfo=UTC)
+START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 NOW = datetime(2026, 3, 2, 15, 30, tzinfo=UTC)
 HOURS = 6
 RUN = Actor("run", "test-run")

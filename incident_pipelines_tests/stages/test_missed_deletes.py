@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
@@ -326,6 +326,8 @@ STEPS = st.sampled_from(["insert", "delete", "put back", "extract", "remove", "r
     derandomize=False,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+@example(steps=[("insert", 1), ("extract", 1), ("delete", 1), ("remove", 1), ("put back", 1)])
+@example(steps=[("insert", 1), ("extract", 1), ("delete", 1), ("remove", 1), ("restore", 1), ("insert", 1)])
 @given(steps=st.lists(st.tuples(STEPS, st.integers(1, 3)), max_size=14))
 def test_extracts_deletes_and_tombstones_in_any_order_leave_raw_as_the_source(
     opened: Shop, steps: list[tuple[str, int]]

@@ -1,5 +1,6 @@
 """A contained incident is scoped, planned, recovered and proved, whatever dies on the way; what is gone is said."""
 
+import json
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.core.recovery.loss import LossStatement
 from incident_pipelines.core.recovery.plan import plan_of
 from incident_pipelines.stages import incidents
+from incident_pipelines.stages.closer_watch import watch_recovered
 from incident_pipelines.stages.recover import plan_incident, recover_incident, scope_incident
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
@@ -167,6 +169,24 @@ def test_a_stopped_incident_is_left_where_it_is(shop: Shop, topic: str, rng: ran
     assert len(shop.raw()) == len(shop.sent) - LOST
     incidents.resume(shop.control, incident_id, Actor("person", "ann"), NOW)
     assert shop.recover(incident_id) == "recovered"
+
+
+def test_what_goes_missing_after_a_recovery_is_a_signal_while_it_lasts(
+    shop: Shop, topic: str, rng: random.Random
+) -> None:
+    incident_id = lose_some(shop, topic, rng)
+    assert shop.recover(incident_id) == "recovered"
+    assert watch_recovered(shop.control, shop.catalog, shop.variables, NOW)[0].endswith("0 miss events anew")
+    ((gone,),) = shop.rows(
+        "DELETE FROM landing.orders WHERE ctid IN (SELECT ctid FROM landing.orders LIMIT 1) RETURNING value"
+    )
+    watch_recovered(shop.control, shop.catalog, shop.variables, NOW)
+    watch_recovered(shop.control, shop.catalog, shop.variables, NOW)
+    signals = "SELECT count(*), count(cleared_at) FROM monitoring.signals WHERE kind = 'recovery_undone'"
+    assert query(shop.databases.url("control"), signals) == [(1, 0)]
+    shop.land([json.loads(bytes(gone))["event_id"]])
+    watch_recovered(shop.control, shop.catalog, shop.variables, NOW)
+    assert query(shop.databases.url("control"), signals) == [(1, 1)]
 
 
 def test_planning_cannot_write(shop: Shop) -> None:

@@ -106,6 +106,15 @@ CAUSES: Mapping[str, CauseRule] = {
         "nothing is lost yet: the source that still holds them is kept from deleting them",
         clears=True,
     ),
+    "recovery_undone": CauseRule(
+        "data_loss",
+        "recovery_undone",
+        "What was recovered is missing again",
+        "dataset",
+        timedelta(hours=2),
+        "nothing: what is there stays, and what is missing is looked for again",
+        clears=True,
+    ),
     "recovery_source_unusable": CauseRule(
         "quality_degradation",
         "recovery_source",

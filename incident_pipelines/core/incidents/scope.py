@@ -26,10 +26,12 @@ STRATEGIES: dict[str, Strategy] = {
     "broker_log_cut": "replay",
     "last_copy": "replay",
     "landing_stopped": "replay",
+    "recovery_undone": "replay",
     "changed_outside": "rebuild",
     "sides_disagree": "compare",
     "rules_broken": "wait",
     "recovery_source": "watch",
+    "landing_behind": "watch",
 }
 """By class of cause; see `core.incidents.causes`."""
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.scope import LostOffsets, Scope
-from incident_pipelines.core.recovery.proof import Proof, parts
+from incident_pipelines.core.recovery.proof import Proof, Recounted, parts
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,13 @@ def _bound(ranges: Sequence[LostOffsets]) -> int | None:
     return sum(one.records_at_most for one in ranges) if ranges else None
 
 
-def _evidence(counted: Sequence[object], ranges: Sequence[LostOffsets], back: Brought) -> list[str]:
+def _evidence(counted: Sequence[Recounted], ranges: Sequence[LostOffsets], back: Brought) -> list[str]:
     lines: list[str] = []
-    if counted:
-        lines.append(f"{len(counted)} parts of windows counted again against the producer's control totals")
+    exact = sum(one.missing is not None for one in counted)
+    if exact:
+        lines.append(f"{exact} parts of windows counted again against the producer's control totals")
+    if exact < len(counted):
+        lines.append(f"{len(counted) - exact} parts of windows without control totals: nobody declared how many there are")
     if ranges:
         records = sum(one.records_at_most for one in ranges)
         lines.append(f"{len(ranges)} ranges of offsets aged out, at most {records:,} records")
