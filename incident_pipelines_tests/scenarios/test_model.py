@@ -45,7 +45,7 @@ from incident_pipelines.stages.replay import Replayer
 from incident_pipelines.stages.respond import take_signals
 from incident_pipelines.stages.window_watch import WindowWatch
 from incident_pipelines_tests.conftest import Databases
-from incident_pipelines_tests.landing_tools import RememberingProducer, query
+from incident_pipelines_tests.landing_tools import RememberingProducer, query, wait_for
 from incident_pipelines_tests.stages.recovery_shop import (
     ORDERS,
     RUN,
@@ -284,6 +284,14 @@ class Model(RuleBasedStateMachine):
         if offset > bounds.start:
             self.begins[number] = self.ground.cut(number, offset)
 
+    @rule(seed=SEEDS, events=st.integers(1, 8))
+    def lose(self, seed: int, events: int) -> None:
+        """Orders are relayed, and age out before anybody has landed them."""
+        self.produce(seed, events, False)
+        for number in range(PARTITIONS):
+            if (end := self._bounds(number).end) > self.begins[number]:
+                self.begins[number] = self.ground.cut(number, end)
+
     @rule()
     def tick(self) -> None:
         """Windows are refreshed, facts become signals, signals incidents, and incidents are contained."""
@@ -339,16 +347,15 @@ class Model(RuleBasedStateMachine):
         for _ in range(ROUNDS):
             self.poll(None)
             self.tick()
-            left = self._open()
-            for incident_id in left:
+            wait_for(self._all_facts_are_told, "every fact to become a signal")
+            self.tick()
+            if not self._open() and not stale_windows(self.shop.warehouse, self.shop.catalog):
+                break
+            for incident_id in self._open():
                 with suppress(WindowOwned):  # it goes on when the other is done
                     if self.shop.recover(incident_id, clock=lambda: datetime.now(UTC)) in SETTLED:
                         self._replay_again(incident_id)
             self.watch.compare()
-            # What was published before a lower incident let go of it is stale, or was put back: both are seen now.
-            self.tick()
-            if not self._open() and not stale_windows(self.shop.warehouse, self.shop.catalog):
-                break
         states = {one.incident_id: one.state for one in listed_incidents(self.shop.control)}
         assert all(state in SETTLED for state in states.values()), states
         self.damaged.clear()
@@ -523,6 +530,13 @@ class Model(RuleBasedStateMachine):
 
     def _open(self) -> list[str]:
         return [one.incident_id for one in listed_incidents(self.shop.control) if one.state not in SETTLED]
+
+    def _all_facts_are_told(self) -> bool:
+        """Facts wait while any transaction of the server runs that began before them, and be it an autovacuum."""
+        self.monitor.raise_signals()
+        ((cursor,),) = query(self.databases.url("control"), "SELECT max(xid) FROM monitoring.cursors")
+        row = self.cursor.execute("SELECT max(xid::text::numeric) FROM landing.facts").fetchone()
+        return row is None or row[0] is None or row[0] < cursor
 
     def _replay_again(self, incident_id: str) -> None:
         with self.shop.control.connect() as connection:

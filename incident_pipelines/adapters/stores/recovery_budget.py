@@ -40,7 +40,7 @@ def count_replayed(connection: Connection, plan_id: int, replayed: int, failed: 
 
 
 def take_turn(connection: Connection, seconds: float) -> float:
-    """Take the next so many seconds of replaying, over all recoveries; return how long to wait for them to begin."""
+    """Take the next so many seconds of replaying, over all recoveries; return how long to wait until they are over."""
     return max(0.0, float(connection.execute(query("take_turn"), {"seconds": seconds}).scalar_one()))
 
 

@@ -10,7 +10,7 @@ from incident_pipelines.example.gameday.catalogue import SCENARIOS
 from incident_pipelines.example.gameday.measure import Course
 from incident_pipelines.example.gameday.run import Outcome, judge
 from incident_pipelines.example.gameday.scenario import Fault
-from incident_pipelines.example.gameday.truth import Verdict, stated_otherwise
+from incident_pipelines.example.gameday.truth import Before, Verdict, stated_otherwise
 
 AT = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -97,11 +97,19 @@ def test_times_count_from_the_breach_or_from_when_nothing_holds_the_fault_whiche
 def test_a_loss_statement_is_compared_to_the_event(
     statement: LossStatement | None, gone: int, back: int, differing: int
 ) -> None:
-    assert stated_otherwise("views", statement, gone, back, fault())[0] == differing
+    assert stated_otherwise("views", statement, gone, back, fault(), Before())[0] == differing
 
 
 def test_rows_put_back_are_no_events_brought_back() -> None:
-    assert stated_otherwise("views", None, 0, 7, fault(aged_out=False))[0] == 0
+    assert stated_otherwise("views", None, 0, 7, fault(aged_out=False), Before())[0] == 0
+
+
+def test_what_was_lost_before_may_be_stated_again_and_what_was_brought_back_before_counts_no_more() -> None:
+    before = Before({"views": frozenset({b"1", b"2"})}, {"INC-1": loss(4, 2)})
+    assert stated_otherwise("views", loss(11, 5), 3, 7, fault(), before)[0] == 0
+    assert stated_otherwise("views", loss(11, 3), 3, 7, fault(), before)[0] == 0
+    assert stated_otherwise("views", loss(11, 4), 3, 7, fault(), before)[0] == 1
+    assert stated_otherwise("views", loss(7, 5), 3, 7, fault(), before)[0] == 4
 
 
 def test_every_game_day_has_its_own_name_and_says_what_happens() -> None:

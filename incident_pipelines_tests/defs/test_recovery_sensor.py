@@ -1,0 +1,118 @@
+"""The sensor that has incidents recovered: one run at a time for each; after too many that failed it gives up."""
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from incident_pipelines.adapters.databases.postgres import postgres_engine
+from incident_pipelines.core.incidents.incident import Actor
+from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS
+from incident_pipelines.defs.incidents.recovery_job import INCIDENT_TAG, JOB, recovery_job
+from incident_pipelines.defs.incidents.recovery_sensor import AGAIN_AFTER, STEP_TAG, open_incidents_sensor
+from incident_pipelines.defs.resources import PostgresResource
+from incident_pipelines.stages.incidents import approve
+from incident_pipelines_tests.conftest import Databases
+from incident_pipelines_tests.stages.recovery_shop import Shop, open_shop
+from incident_pipelines_tests.stages.test_recover import lose_some
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+
+
+class Daemon:
+    """What the Dagster daemon does: evaluates the sensor, and runs what it asks for."""
+
+    def __init__(self, shop: Shop, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.job = recovery_job(shop.catalog)
+        self.now = datetime.now(UTC)
+        self.sensor = open_incidents_sensor(shop.catalog, self.job, clock=lambda: self.now)
+        self.control = PostgresResource(url=shop.variables["CONTROL_DATABASE_URL"])
+        self.warehouse = PostgresResource(url=shop.variables["WAREHOUSE_URL"])
+
+    def tick(self) -> tuple[list[dg.RunRequest], str | None]:
+        resources = {"control": self.control, "warehouse": self.warehouse}
+        with dg.build_sensor_context(instance=self.instance, resources=resources) as context:
+            ticked = self.sensor.evaluate_tick(context)
+        return list(ticked.run_requests or []), ticked.skip_message
+
+    def run(self, request: dg.RunRequest, warehouse: PostgresResource | None = None) -> dg.DagsterRunStatus:
+        done = self.job.execute_in_process(
+            run_config=request.run_config,
+            tags=dict(request.tags),
+            instance=self.instance,
+            resources={"warehouse": warehouse or self.warehouse, "control": self.control},
+            raise_on_error=False,
+        )
+        return done.dagster_run.status
+
+
+@pytest.fixture
+def shop(own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random) -> Iterator[Shop]:
+    topic = new_topic("orders")
+    opened = open_shop(own_databases, tmp_path, topic, rng)
+    assert lose_some(opened, topic, rng) == "INC-1"
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def daemon(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    for name, value in shop.variables.items():
+        monkeypatch.setenv(name, value)
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Daemon(shop, instance)
+
+
+def test_a_recovery_whose_runs_fail_is_escalated_once(shop: Shop, daemon: Daemon) -> None:
+    nowhere = PostgresResource(url="postgresql+psycopg://publisher@127.0.0.1:1/none")
+    requests: list[dg.RunRequest] = []
+    for _ in range(MAX_ATTEMPTS):
+        (request,), _ = daemon.tick()
+        requests.append(request)
+        assert (request.tags[INCIDENT_TAG], request.tags["incident/severity"]) == ("INC-1", "P0")
+        assert daemon.run(request, nowhere) == dg.DagsterRunStatus.FAILURE
+        daemon.now = datetime.now(UTC)
+        assert daemon.tick() == ([], "INC-1: the last run has just ended")
+        daemon.now += AGAIN_AFTER
+    (step,) = {request.tags[STEP_TAG] for request in requests}
+    assert step.startswith("contained.")
+    assert [request.run_key for request in requests] == [f"INC-1:{step}:{attempt}" for attempt in (1, 2, 3)]
+    assert daemon.tick()[0] == []
+    assert shop.incident("INC-1").state == "escalated"
+    for _ in range(3):
+        daemon.now += timedelta(minutes=5)
+        assert daemon.tick() == ([], "INC-1: escalated")
+    (told,) = [entry.text for entry in shop.page("INC-1").entries if entry.state_to == "escalated"]
+    assert f"{MAX_ATTEMPTS} runs failed while contained" in told
+    assert len(shop.raw()) < len(shop.sent)
+
+
+def test_no_second_run_begins_while_one_is_under_way_and_a_failed_one_is_followed_by_one_that_ends_it(
+    shop: Shop, daemon: Daemon
+) -> None:
+    (request,), _ = daemon.tick()
+    under_way = daemon.instance.create_run_for_job(
+        daemon.job, run_config=request.run_config, tags=dict(request.tags), status=dg.DagsterRunStatus.STARTED
+    )
+    daemon.now += timedelta(hours=1)
+    assert daemon.tick() == ([], "INC-1: a run is under way")
+    daemon.instance.report_run_failed(under_way, "killed")
+    (again,), _ = daemon.tick()
+    assert again.run_key != request.run_key
+    assert daemon.run(again) == dg.DagsterRunStatus.SUCCESS
+    # Months that are closed: a person has to approve.
+    assert daemon.tick() == ([], "INC-1: a person has to approve")
+    people = postgres_engine(shop.databases.url("control"), "ann")
+    approve(people, "INC-1", Actor("person", "ann"), daemon.now)
+    people.dispose()
+    (approved,), _ = daemon.tick()
+    assert approved.tags[STEP_TAG].startswith("planned.")
+    assert daemon.run(approved) == dg.DagsterRunStatus.SUCCESS
+    assert shop.incident("INC-1").state == "recovered"
+    assert len(shop.raw()) == len(shop.sent)
+    assert daemon.tick()[0] == []
+    assert len(daemon.instance.get_runs(dg.RunsFilter(job_name=JOB))) == 3
