@@ -50,8 +50,8 @@ down: install  ## Stop the stack.
 	$(BIN)/incident-pipelines down
 
 .PHONY: test
-test: install  ## Run the tests, without the drills.
-	$(BIN)/python -m pytest
+test: install  ## Run the tests, without the drills: two workers, each with a stack of its own.
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: check
 check: install  ## Lint, types, layers, definitions, fast tests.

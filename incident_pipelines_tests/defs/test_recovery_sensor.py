@@ -70,19 +70,21 @@ def daemon(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
 def test_a_recovery_whose_runs_fail_is_escalated_once(shop: Shop, daemon: Daemon) -> None:
     nowhere = PostgresResource(url="postgresql+psycopg://publisher@127.0.0.1:1/none")
     requests: list[dg.RunRequest] = []
-    for _ in range(MAX_ATTEMPTS):
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         (request,), _ = daemon.tick()
         requests.append(request)
         assert (request.tags[INCIDENT_TAG], request.tags["incident/severity"]) == ("INC-1", "P0")
         assert daemon.run(request, nowhere) == dg.DagsterRunStatus.FAILURE
         daemon.now = datetime.now(UTC)
-        assert daemon.tick() == ([], "INC-1: the last run has just ended")
+        if attempt < MAX_ATTEMPTS:
+            assert daemon.tick() == ([], "INC-1: the last run has just ended")
         daemon.now += AGAIN_AFTER
     (step,) = {request.tags[STEP_TAG] for request in requests}
     assert step.startswith("contained.")
     assert [request.run_key for request in requests] == [f"INC-1:{step}:{attempt}" for attempt in (1, 2, 3)]
-    assert daemon.tick()[0] == []
-    assert shop.incident("INC-1").state == "escalated"
+    given_up, said = daemon.tick()
+    assert (given_up, shop.incident("INC-1").state) == ([], "escalated")
+    assert "INC-1: escalated, as 3 runs failed" in str(said)
     for _ in range(3):
         daemon.now += timedelta(minutes=5)
         assert daemon.tick() == ([], "INC-1: escalated")

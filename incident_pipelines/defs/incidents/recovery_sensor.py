@@ -92,6 +92,7 @@ def _run(
         told = f"{len(failed)} runs failed while {incident.state.replace('_', ' ')}, the last one {run_id}"
         escalate(control, incident.incident_id, incident.state, told, SENSOR, now)
         context.log.error("%s is escalated: %s", incident.incident_id, told)
+        waiting.append(f"{incident.incident_id}: escalated, as {told}")
         return []
     if records and now - records[0].create_timestamp.astimezone(UTC) < AGAIN_AFTER:
         waiting.append(f"{incident.incident_id}: the last run has just ended")
