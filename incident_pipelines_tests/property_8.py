@@ -192,8 +192,9 @@ def _run(folder: Path, tests: list[str]) -> tuple[bool, float, str]:
         *tests,
     ]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    told = lines[-1].strip("= ") if lines else done.stderr[-300:]
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    lines += [line.strip("= ") for line in done.stdout.splitlines()[-1:]]
+    told = "; ".join(lines) or done.stderr[-300:]
     return done.returncode == 0, time.monotonic() - started, told
 
 

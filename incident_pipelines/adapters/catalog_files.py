@@ -61,6 +61,7 @@ def load_catalog(environment: Mapping[str, str] = os.environ) -> Catalog:
         _declarations(folder, statements),
         _mode(environment),
         _recoveries(folder, statements),
+        {path.name: _read(path, statements) for path in sorted((statements / "quality").glob("*.sql"))},
     )
 
 

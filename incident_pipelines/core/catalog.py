@@ -28,10 +28,15 @@ END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Mart:
-    """A mart's contract and the SELECT that makes one day of it, with binds ``:window_start`` and ``:window_end``."""
+    """A mart's contract and the SELECT that makes one day of it, with binds ``:window_start`` and ``:window_end``.
+
+    Args:
+        quality: the SELECTs that its contract names, by file name.
+    """
 
     contract: MartContract
     sql: str
+    quality: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,7 @@ def build_catalog(
     declarations: Declarations | None = None,
     mode: Mode | None = None,
     recoveries: Recoveries | None = None,
+    quality: Mapping[str, str] | None = None,
 ) -> Catalog:
     """Put the pieces of a catalog together and check that they fit.
 
@@ -128,6 +134,7 @@ def build_catalog(
         declarations: what is reconciled.
         mode: takes the place of the document's.
         recoveries: where originals can be read again.
+        quality: text of sql/quality/NAME.sql by NAME.sql.
 
     Raises:
         InvalidDocument: a name is used twice, or something named does not exist; the message says where.
@@ -182,7 +189,7 @@ def build_catalog(
                     raise InvalidDocument(f"{files[name]}:1: topic {topic!r} belongs to {topics[topic]!r} already")
                 topics[topic] = name
             case MartContract():
-                marts[name] = _mart(contract, files[name], landed, sql)
+                marts[name] = _mart(contract, files[name], landed, sql, quality or {})
             case RowsContract():
                 pass
     declarations = declarations or Declarations()
@@ -218,7 +225,13 @@ def _mode(document: Document) -> Mode:
     raise document.error(("response", "mode"), f"{declared!r} is not known; one of {', '.join(MODES)}")
 
 
-def _mart(contract: MartContract, file: str, landed: Mapping[str, Landed], sql: Mapping[str, str]) -> Mart:
+def _mart(
+    contract: MartContract,
+    file: str,
+    landed: Mapping[str, Landed],
+    sql: Mapping[str, str],
+    quality: Mapping[str, str],
+) -> Mart:
     for name in contract.inputs:
         if name not in landed:
             raise InvalidDocument(f"{file}:1: input {name!r} is not a landed dataset; one of {', '.join(landed)}")
@@ -233,7 +246,10 @@ def _mart(contract: MartContract, file: str, landed: Mapping[str, Landed], sql: 
                 raise InvalidDocument(f"{file}:1: input {name!r} has no correlation id, which an anchor needs")
     if contract.name not in sql:
         raise InvalidDocument(f"{file}:1: sql/marts/{contract.name}.sql is missing")
-    return Mart(contract, sql[contract.name])
+    for one in contract.quality:
+        if one.file not in quality:
+            raise InvalidDocument(f"{file}:1: sql/quality/{one.file} is missing")
+    return Mart(contract, sql[contract.name], tuple((one.file, quality[one.file]) for one in contract.quality))
 
 
 def _references_first(landed: Mapping[str, Landed]) -> dict[str, Landed]:

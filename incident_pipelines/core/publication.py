@@ -70,6 +70,17 @@ def window_rules(contract: Contract) -> tuple[Rule, ...]:
             replace(rule, max_share=contract.max_quarantine_share) if is_key_rule(contract, rule) else rule
             for rule in rules
         )
+    rules += tuple(
+        Rule(
+            name=one.name,
+            kind="query",
+            columns=(),
+            max_share=0.0,
+            severity=one.severity,
+            description=one.description,
+        )
+        for one in contract.quality
+    )
     if contract.anchor is None:
         return rules
     late = Rule(

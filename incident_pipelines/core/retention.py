@@ -79,11 +79,17 @@ def below_floor(settings: TopicSettings, floor: Floor | None) -> bool:
     return floor is not None and settings.drops_by_age and settings.retention_ms < floor.milliseconds
 
 
-def put_back(settings: TopicSettings, floor: Floor | None) -> int:
-    """Return the retention in milliseconds that a topic has to get; its own where that is no shorter than the floor."""
+def put_back(settings: TopicSettings, floor: Floor | None, known_ms: int | None = None) -> int:
+    """Return the retention in milliseconds that a topic has to get; its own where that is no shorter than the floor.
+
+    Args:
+        known_ms: what it had when nothing was wrong, if that is known; -1: unlimited.
+    """
     if floor is None or not below_floor(settings, floor):
         return settings.retention_ms
-    return floor.milliseconds * (LAG_ROOM if floor.by_lag else 1)
+    if known_ms == UNLIMITED:
+        return UNLIMITED
+    return max(floor.milliseconds * (LAG_ROOM if floor.by_lag else 1), known_ms or 0)
 
 
 def shorter(before_ms: int, after_ms: int) -> bool:

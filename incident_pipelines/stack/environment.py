@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from incident_pipelines.adapters.processes import SUPERVISOR_VARIABLE
 from incident_pipelines.stack.locations import HOME_VARIABLE, Home
-from incident_pipelines.stack.own_catalog import EVERYBODYS, KAFKA_VARIABLE
+from incident_pipelines.stack.own_catalog import EVERYBODYS, KAFKA_VARIABLE, SQL_VARIABLE
 from incident_pipelines.stack.ports import HOST
 from incident_pipelines.stack.postgres import EXAMPLE_DATABASES, SUPERUSER, PostgresServer
 from incident_pipelines.stack.state import START_VARIABLE, StackState
@@ -50,6 +50,7 @@ def environment_for(
     variables |= {name: state.own[name] for name in EVERYBODYS if name in state.own}
     if not state.own:  # one's own catalog says itself when it starts
         variables[START_VARIABLE] = state.start
+        variables[SQL_VARIABLE] = str(home.sql)
     for database, login in ROLE_DATABASES[role].items() if role else ():
         if database not in EXAMPLE_DATABASES or state.has_example_databases:
             variables[DATABASE_VARIABLES[database]] = server.url(database, login)

@@ -71,6 +71,11 @@ class Home:
         return self.path / "dagster"
 
     @property
+    def sql(self) -> Path:
+        """Where processes read the SQL that ships: a link, so that what is deployed to this stack can be changed."""
+        return self.path / "sql"
+
+    @property
     def app_audit_log(self) -> Path:
         """Where the example's app writes what it emitted; readers are told by APP_AUDIT_LOG."""
         return self.path / "example" / "audit"

@@ -14,7 +14,8 @@ from incident_pipelines.adapters.stores.signals import clear_signal, open_signal
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.scope import Scope
 from incident_pipelines.core.recovery.proof import Proof, Recounted
-from incident_pipelines.core.signals import Fact, grade, summarize
+from incident_pipelines.core.signal_summaries import summarize
+from incident_pipelines.core.signals import Fact, grade
 from incident_pipelines.stages.monitor import LEVELS
 from incident_pipelines.stages.verify import recount
 

@@ -13,11 +13,13 @@ from incident_pipelines.adapters.kafka.topics import Topics
 from incident_pipelines.adapters.logs import fields
 from incident_pipelines.adapters.stores.signals import clear_signal, open_signal_keys, raise_window_signal
 from incident_pipelines.adapters.stores.suspensions import Suspension, suspensions
+from incident_pipelines.adapters.stores.topic_retentions import remember_retention
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.landing_watch import (
     EVERY,
     KINDS,
+    RETENTION_BELOW_FLOOR,
     Finding,
     Position,
     Reader,
@@ -27,7 +29,8 @@ from incident_pipelines.core.landing_watch import (
     judge_retention,
     remembered,
 )
-from incident_pipelines.core.signals import Fact, grade, summarize
+from incident_pipelines.core.signal_summaries import summarize
+from incident_pipelines.core.signals import Fact, grade
 from incident_pipelines.stages.monitor import LEVELS, keep_doing
 from incident_pipelines.stages.topic_readers import TopicReaders, TopicsSeen, contract_days
 
@@ -102,6 +105,9 @@ class LandingWatch:
                 if finding.kind not in quiet and (told := self._raise(control, finding))
             ]
             cleared = self._clear(control, verdicts)
+            for topic, settings in seen.settings.items():
+                if (RETENTION_BELOW_FLOOR, topic) in verdicts.right:
+                    remember_retention(control, topic, settings.retention_ms, now)
         self._tell_suspended(suspended)
         for fact, summary, signal_id in raised:
             severity = grade(fact.kind).severity

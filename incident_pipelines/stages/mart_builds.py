@@ -3,10 +3,11 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from sqlalchemy import Connection
 
-from incident_pipelines.adapters.databases.publication import WindowCounts, leave_unwatched
+from incident_pipelines.adapters.databases.publication import WindowCounts, WindowInputs, leave_unwatched, read_inputs
 from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.catalog import Catalog, Mart
 from incident_pipelines.core.contracts.model import EventContract
@@ -20,29 +21,42 @@ from incident_pipelines.stages.window_builds import WITHHELD, Build
 _BIND = re.compile(r"(?<![:\w]):(window_start|window_end|reach_end)\b")
 
 
+class InputsMoved(Exception):
+    """What a day is built from was published anew between its SELECT and what checks it: to be built again."""
+
+
 class MartBuild(Build):
     """A day of a mart, from its SELECT.
 
     Args:
+        inputs: of the day.
         look_elsewhere: look for the staged keys on other days first; needed where an attempt met one of them.
     """
 
     def __init__(
-        self, connection: Connection, catalog: Catalog, mart: Mart, window: TimeWindow, *, look_elsewhere: bool
+        self,
+        connection: Connection,
+        catalog: Catalog,
+        mart: Mart,
+        window: TimeWindow,
+        inputs: WindowInputs,
+        *,
+        look_elsewhere: bool,
     ) -> None:
         super().__init__(connection, catalog, mart.contract, window)
         self._mart = mart
+        self._inputs = inputs
         self._look_elsewhere = look_elsewhere
         self._moved = 0
+        self._binds = {
+            "window_start": window.start,
+            "window_end": window.end,
+            "reach_end": window.end + mart.contract.reach_days * DAY,
+        }
 
     def measure(self) -> tuple[Measurement, ...]:
         contract = self._mart.contract
-        binds = {
-            "window_start": self._window.start,
-            "window_end": self._window.end,
-            "reach_end": self._window.end + contract.reach_days * DAY,
-        }
-        select = _BIND.sub(lambda found: f"TIMESTAMPTZ '{binds[found[1]].isoformat(sep=' ')}'", self._mart.sql)
+        select = self._bound(self._mart.sql)
         columns = ", ".join(
             f"CAST(m.{quoted(column.name)} AS {column.sql_type}) AS {quoted(column.name)}"
             for column in contract.columns
@@ -61,12 +75,13 @@ class MartBuild(Build):
         if self._look_elsewhere:
             self._settle_elsewhere()
         rules = window_rules(contract)
-        measurements = measured(rules, 0, self._count_broken())
-        late = self._late_events(binds["reach_end"]) if contract.anchor else 0
+        measurements = measured(rules, 0, {**self._count_broken(), **self._count_wrong()})
+        late = self._late_events(self._binds["reach_end"]) if contract.anchor else 0
         return tuple(
             Measurement(found.rule, self._staged + late, late)
             if found.rule == WITHIN_REACH
-            else Measurement(found.rule, self._staged, found.unexpected)
+            # A SELECT also counts what should be there and is not.
+            else Measurement(found.rule, max(self._staged, found.unexpected), found.unexpected)
             for found in measurements
         )
 
@@ -83,6 +98,30 @@ class MartBuild(Build):
         return WindowCounts(
             rows=self._staged - withheld, changed_rows=changed + self._moved, quarantined=withheld, content=content
         )
+
+    def _count_wrong(self) -> dict[str, int]:
+        """Return what the contract's own SELECTs count in the staged day, by rule."""
+        found: dict[str, int] = {}
+        texts = dict(self._mart.quality)
+        for one in self._mart.contract.quality:
+            rows = self._run(self._bound(texts[one.file].strip().rstrip(";"))).all()
+            number = rows[0][0] if len(rows) == 1 and len(rows[0]) == 1 else None
+            if not isinstance(number, int | Decimal) or number < 0 or number != int(number):
+                raise InvalidDocument(
+                    f"sql/quality/{one.file} has to give one row with one whole number, how much is wrong; it gives "
+                    f"{len(rows)} rows" + (f" with {number!r}" if len(rows) == 1 else "")
+                )
+            found[one.name] = int(number)
+        # Each statement sees what was committed before it: a window of the inputs in between makes both disagree.
+        if any(found.values()):
+            now = read_inputs(self._connection, self._contract.name, self._window)
+            if now.version != self._inputs.version:
+                raise InputsMoved
+        return found
+
+    def _bound(self, select: str) -> str:
+        """Return a reviewed SELECT with its binds as literals: CREATE TABLE AS takes no parameters."""
+        return _BIND.sub(lambda found: f"TIMESTAMPTZ '{self._binds[found[1]].isoformat(sep=' ')}'", select)
 
     def _settle_elsewhere(self) -> None:
         """Deal with keys of the staged day that are published on another one.

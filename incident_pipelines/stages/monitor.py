@@ -13,7 +13,8 @@ from incident_pipelines.adapters.logs import fields
 from incident_pipelines.adapters.stores.facts import WaitingFacts, ended_before, facts_between, waiting_facts
 from incident_pipelines.adapters.stores.signals import move_cursor, raise_signal, take_cursor
 from incident_pipelines.core.errors import SourceUnavailable
-from incident_pipelines.core.signals import Severity, grade, summarize
+from incident_pipelines.core.signal_summaries import summarize
+from incident_pipelines.core.signals import Severity, grade
 
 LOGGER = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Monitor:
                     start = 0
                 for stored in facts_between(warehouse, start, end):
                     fact = stored.fact
-                    grading, summary = grade(fact.kind), summarize(fact)
+                    grading, summary = grade(fact.kind, fact.detail), summarize(fact)
                     signal_id = raise_signal(control, stored, grading, summary)
                     failpoint("monitor.raised")
                     if signal_id is not None:

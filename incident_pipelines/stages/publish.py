@@ -26,10 +26,10 @@ from incident_pipelines.adapters.stores.holds import check_holds
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.model import Contract, MartContract
 from incident_pipelines.core.contracts.rules import RuleResult
-from incident_pipelines.core.errors import WindowRefused
+from incident_pipelines.core.errors import WindowOwned, WindowRefused
 from incident_pipelines.core.publication import OffsetSpan, window_rules
 from incident_pipelines.core.windows import TimeWindow
-from incident_pipelines.stages.mart_builds import MartBuild
+from incident_pipelines.stages.mart_builds import InputsMoved, MartBuild
 from incident_pipelines.stages.window_builds import Build, RawBuild
 
 _ATTEMPTS = 6
@@ -139,6 +139,11 @@ def publish_window(
                 raise
             look_elsewhere = look_elsewhere or key_is_published_elsewhere(error)
             continue
+        except InputsMoved:
+            if attempt + 1 == _ATTEMPTS:
+                told = "its inputs are published faster than it can be built; it stays stale and is tried again"
+                raise WindowOwned(f"{dataset} {window.start.isoformat()}: {told}") from None
+            continue
         if refused:
             raise RefusedByRules(dataset, window, results)
         return _published(dataset, window, inputs, counts, results, time.monotonic() - started)
@@ -170,7 +175,8 @@ def _build(
     look_elsewhere: bool,
 ) -> Build:
     if isinstance(contract, MartContract):
-        return MartBuild(connection, catalog, catalog.marts[contract.name], window, look_elsewhere=look_elsewhere)
+        mart = catalog.marts[contract.name]
+        return MartBuild(connection, catalog, mart, window, inputs, look_elsewhere=look_elsewhere)
     return RawBuild(connection, catalog, contract, window, inputs, look_elsewhere=look_elsewhere)
 
 

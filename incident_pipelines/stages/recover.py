@@ -52,7 +52,7 @@ def scope_incident(work: Work) -> State:
     if incident.state != "contained" or incident.stopped_at is not None:
         return incident.state
     now = work.clock()
-    if strategy_of(incident.cause, incident.type) == "replay":
+    if strategy_of(incident.cause, incident.type) in ("replay", "catch_up"):
         wait_until_landed(work.environment, incident.datasets, work.report)
         now = work.clock()
     scope = _look(work, now)

@@ -33,7 +33,8 @@ from incident_pipelines.core.recovery.coverage import (
 )
 from incident_pipelines.core.recovery.declaration import recovery_sources_of
 from incident_pipelines.core.recovery.findings import KINDS, find
-from incident_pipelines.core.signals import grade, summarize
+from incident_pipelines.core.signal_summaries import summarize
+from incident_pipelines.core.signals import grade
 from incident_pipelines.core.windows import DAY, TimeWindow
 from incident_pipelines.stages.monitor import LEVELS
 

@@ -6,9 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from incident_pipelines.adapters.databases.postgres import postgres_engine
+from incident_pipelines.adapters.databases.postgres import available, postgres_engine
 from incident_pipelines.adapters.kafka.topics import Topics
 from incident_pipelines.adapters.logs import fields
+from incident_pipelines.adapters.stores.topic_retentions import remembered_retention
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import IncidentPipelinesError, SourceUnavailable
 from incident_pipelines.core.landing_watch import Position
@@ -38,13 +39,15 @@ class RestoredRetention:
 
 
 def restore_retention(environment: Mapping[str, str], catalog: Catalog, topic: str) -> RestoredRetention:
-    """Lengthen a topic's retention to its floor if it is below; never shorten it, and change nothing else.
+    """Put a topic's retention back if it is below its floor; never shorten it, and change nothing else.
+
+    It gets what it had when nothing was wrong with it, and where nobody knows that, the floor.
 
     The floor is the contract's, or twice the lag of whoever is furthest behind, and in that case twice that again, so
     that a lag which grows is not below it at once. Where readers cannot be looked at, the contract's alone counts.
 
     Args:
-        environment: KAFKA_BOOTSTRAP_SERVERS and WAREHOUSE_URL.
+        environment: KAFKA_BOOTSTRAP_SERVERS and WAREHOUSE_URL, and CONTROL_DATABASE_URL, which remembers.
 
     Raises:
         TopicCommandRefused: the catalog has no such topic, or the broker has none.
@@ -57,7 +60,7 @@ def restore_retention(environment: Mapping[str, str], catalog: Catalog, topic: s
         if settings is None:
             raise TopicCommandRefused(f"topic {topic} does not exist at the broker")
         floor = floor_of(contract_days(catalog, topic), _lags(environment, catalog, settings))
-        wanted = put_back(settings, floor)
+        wanted = put_back(settings, floor, _known(environment, topic))
         if wanted != settings.retention_ms:
             topics.set_retention(topic, wanted)
             LOGGER.warning(
@@ -76,6 +79,23 @@ def worst_lags(positions: tuple[Position, ...], topic: str) -> dict[str, timedel
         if one.topic == topic and not one.stopped:
             lags[one.reader] = max(lags.get(one.reader, timedelta(0)), one.lag_time)
     return lags
+
+
+def _known(environment: Mapping[str, str], topic: str) -> int | None:
+    url = environment.get("CONTROL_DATABASE_URL")
+    if not url:
+        return None
+    control = postgres_engine(url, "incident-pipelines retention", pool_size=1)
+    try:
+        with available("control database"), control.connect() as connection:
+            return remembered_retention(connection, topic)
+    except SourceUnavailable as error:
+        LOGGER.warning(
+            "what the retention was is not known: only its floor counts", extra=fields(topic=topic, cause=str(error))
+        )
+        return None
+    finally:
+        control.dispose()
 
 
 def _lags(environment: Mapping[str, str], catalog: Catalog, settings: TopicSettings) -> dict[str, timedelta]:

@@ -12,6 +12,7 @@ from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.adapters.recovery_sources.control_totals import declared_events
 from incident_pipelines.adapters.recovery_sources.landing_log import LandingLogSource
 from incident_pipelines.adapters.stores.incidents import read_incident, signals_of
+from incident_pipelines.adapters.stores.incidents_findings import stated_losses
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.model import EventContract, Landed
 from incident_pipelines.core.errors import SourceUnavailable
@@ -28,6 +29,7 @@ from incident_pipelines.core.incidents.scope import (
 )
 from incident_pipelines.core.recovery.coverage import SETTLED_AFTER
 from incident_pipelines.core.windows import HOUR, TimeWindow
+from incident_pipelines.stages.refresh import stale_windows
 
 HORIZON = timedelta(days=14)
 """How far back missing events are looked for: an event may be much older than the record that carried it."""
@@ -43,6 +45,7 @@ class _Found:
     offsets: list[LostOffsets] = field(default_factory=list[LostOffsets])
     differences: list[KeyedRows] = field(default_factory=list[KeyedRows])
     money: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
+    stated: dict[tuple[str, datetime], int] = field(default_factory=dict[tuple[str, datetime], int])
     notes: list[str] = field(default_factory=list[str])
 
 
@@ -69,11 +72,14 @@ def scope_of(
     with available("control database"), control.connect() as connection:
         incident = read_incident(connection, incident_id)
         signals = signals_of(connection, incident_id)
+        found = _Found(stated=stated_losses(connection, incident_id))
     strategy = strategy_of(incident.cause, incident.type)
-    found = _Found()
     match strategy:
         case "replay":
             _missing_events(warehouse, catalog, environment, incident, now, found, report)
+            _stale(warehouse, catalog, incident, found)
+        case "catch_up":
+            _stale(warehouse, catalog, incident, found)
         case "rebuild" | "wait":
             _windows_of_signals(catalog, signals, found)
         case "compare":
@@ -134,6 +140,13 @@ def _missing_events(
         _suspects(catalog, environment, catalog.landed[name], incident, ranges, now, found)
 
 
+def _stale(warehouse: Engine, catalog: Catalog, incident: Incident, found: _Found) -> None:
+    """Add the windows of the incident's datasets that are not made from the log as it stands."""
+    for dataset, window in stale_windows(warehouse, catalog):
+        if dataset in incident.datasets and dataset in catalog.landed:
+            found.rebuild.append(Affected(dataset, window, "events were landed since it was published"))
+
+
 def _suspects(
     catalog: Catalog,
     environment: Mapping[str, str],
@@ -164,9 +177,11 @@ def _suspects(
     if any(total is not None for total in declared):
         landed = LandingLogSource(catalog, environment).coverage(contract.name, asked)
         for window, total, held in zip(asked, declared, landed, strict=True):
+            gone = found.stated.get((contract.name, TimeWindow.hour_of(window.start).start), 0)
+            suspect = Suspect(contract.name, window, total, held.events, gone)
             # Where nobody declared anything, nothing was sent: the producer declares every minute in which it sends.
-            if total is not None and held.events is not None and held.events < total:
-                found.suspects.append(Suspect(contract.name, window, total, held.events))
+            if suspect.missing:
+                found.suspects.append(suspect)
         return
     touched = [window for window in asked if windows is not None or _may_hold(window, ranges)]
     if touched:

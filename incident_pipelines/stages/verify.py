@@ -126,7 +126,9 @@ def recount(
             declared = [one.declared for one in suspects]
         for suspect, total, held in zip(suspects, declared, log.coverage(dataset, windows), strict=True):
             silent, untried = _left(suspect, plans)
-            found.append(Recounted(dataset, suspect.window, total, suspect.landed, held.events, silent, untried))
+            found.append(
+                Recounted(dataset, suspect.window, total, suspect.landed, held.events, silent, untried, suspect.stated)
+            )
     return found
 
 

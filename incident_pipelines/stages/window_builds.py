@@ -18,6 +18,7 @@ from incident_pipelines.adapters.databases.publication import (
 )
 from incident_pipelines.adapters.databases.raw_sql import dead_letters, drop_outdated, stage_raw
 from incident_pipelines.adapters.databases.statements import query
+from incident_pipelines.adapters.databases.window_copies import record_copies
 from incident_pipelines.adapters.databases.window_digest import content_columns
 from incident_pipelines.adapters.databases.window_sql import Statement, WindowSql
 from incident_pipelines.core.catalog import Catalog
@@ -176,6 +177,8 @@ class RawBuild(Build):
         if changed or self._moved_from:
             self._mark_dependents(replaced > 0 or bool(self._moved_from))
         raise_marks(self._connection, self._marks)
+        if isinstance(self._landed, EventContract):
+            record_copies(self._connection, self._landed, self._window, self._staged, self._duplicates)
         return WindowCounts(
             rows=self._staged - withheld,
             changed_rows=changed + len(self._moved_from),

@@ -22,7 +22,7 @@ def window_causes(warehouse: Engine, catalog: Catalog, places: Sequence[tuple[st
         for dataset, window in places:
             mart = catalog.marts.get(dataset)
             contract = mart.contract if mart else catalog.landed[dataset]
-            made_by = f"{contract!r}{mart.sql if mart else ''}"
+            made_by = f"{contract!r}{(mart.sql, mart.quality) if mart else ''}"
             digest = hashlib.sha256(made_by.encode()).hexdigest()[:16]
             version = read_inputs(connection, dataset, window).version
             found[f"{dataset} {window.start.isoformat()}"] = f"{version} {digest}"

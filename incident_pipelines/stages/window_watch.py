@@ -27,7 +27,8 @@ from incident_pipelines.adapters.stores.signals import (
 )
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.model import Contract
-from incident_pipelines.core.signals import Fact, grade, summarize
+from incident_pipelines.core.signal_summaries import summarize
+from incident_pipelines.core.signals import Fact, grade
 from incident_pipelines.core.window_watch import (
     SLICES,
     OutsideChange,

@@ -346,6 +346,7 @@ class Model(RuleBasedStateMachine):
         """Land what is there and recover, until no incident is open; a replay that is done again appends nothing."""
         for _ in range(ROUNDS):
             wait_for(self._all_is_landed, "everything to be landed that is left in the topic")
+            self.watch.compare()
             self.tick()
             wait_for(self._all_facts_are_told, "every fact to become a signal")
             self.tick()
@@ -355,10 +356,10 @@ class Model(RuleBasedStateMachine):
                 with suppress(WindowOwned):  # it goes on when the other is done
                     if self.shop.recover(incident_id, clock=lambda: datetime.now(UTC)) in SETTLED:
                         self._replay_again(incident_id)
-            self.watch.compare()
         states = {one.incident_id: one.state for one in listed_incidents(self.shop.control)}
         assert all(state in SETTLED for state in states.values()), states
         self.damaged.clear()
+        self.watch.compare()
         assert self._reported() == set()
         assert self._count("publication.holds") == 0
 

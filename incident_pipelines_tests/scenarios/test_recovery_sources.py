@@ -59,7 +59,7 @@ from incident_pipelines.stages.recoverability import (
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.defs.runs import environment as variables_set
 from incident_pipelines_tests.defs.runs import launch
-from incident_pipelines_tests.landing_tools import lander, query, wait_for
+from incident_pipelines_tests.landing_tools import lander, query, replayed, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 

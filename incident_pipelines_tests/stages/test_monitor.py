@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from incident_pipelines.adapters.databases.postgres import driver_url
 from incident_pipelines.adapters.failpoints import ENVIRONMENT_VARIABLE
-from incident_pipelines.core.signals import GRADINGS, Fact, grade, summarize
+from incident_pipelines.core.signal_summaries import summarize
+from incident_pipelines.core.signals import GRADINGS, Fact, grade
 from incident_pipelines.stages.monitor import Monitor
 from incident_pipelines.stages.prepare import prepare_control, prepare_warehouse
 from incident_pipelines_tests.builders import orders_catalog

@@ -128,6 +128,30 @@ def test_what_no_source_has_is_stated_as_lost(shop: Shop, topic: str, rng: rando
     assert (loss.recovered, loss.unrecoverable, loss.unknown_at_most) == (0, LOST, 0)
 
 
+def test_a_loss_that_was_stated_is_not_counted_again(shop: Shop, topic: str, rng: random.Random) -> None:
+    incident_id = lose_some(shop, topic, rng)
+    query(shop.databases.url("app", "app_service"), "DELETE FROM outbox")
+    assert shop.recover(incident_id) == "recovered"
+    people = postgres_engine(shop.databases.url("control"), "ann")
+    incidents.resolve(people, incident_id, "known", Actor("person", "ann"), NOW)
+    people.dispose()
+    later = shop.lose(topic, 7)
+    assert later != incident_id
+    assert shop.recover(later) == "recovered"
+    assert loss_of(shop, later).unrecoverable == 0
+
+
+def test_what_the_lander_brings_by_itself_is_published_and_not_replayed(shop: Shop, rng: random.Random) -> None:
+    names = sorted(shop.sent)
+    shop.land(names[:100])
+    shop.publish_all()
+    shop.land(names[100:])
+    incident_id = shop.signal("landing_stalled", "orders", None)
+    assert shop.recover(incident_id) == "recovered"
+    assert len(shop.raw()) == len(names)
+    assert shop.rows("SELECT count(*) FROM landing.origins WHERE kind = 'recovery'") == [(0,)]
+
+
 def test_the_next_source_is_taken_for_what_the_first_did_not_have(
     shop: Shop, topic: str, rng: random.Random, tmp_path: Path
 ) -> None:

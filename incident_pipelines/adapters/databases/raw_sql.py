@@ -67,6 +67,22 @@ def drop_outdated(contract: RowsContract, window: TimeWindow) -> str:
     return f"DELETE FROM staged s WHERE s.staged_absent OR EXISTS ({newer})"
 
 
+def copies_in_topics(contract: EventContract) -> str:
+    """Return the query for the number of copies in a window of the log that a producer has sent.
+
+    What one incarnation of a topic holds twice was sent twice; what came another way, or was landed again from the
+    start of a topic, is no copy of the producer's.
+    """
+    uuid = contract.column(contract.event_id).type == "uuid"
+    event_id = "lower(l.event_id)" if uuid else "l.event_id"
+    return (
+        f"SELECT coalesce(sum(c.times - 1), 0) FROM (SELECT count(*) AS times FROM {quoted('landing', contract.name)} l "
+        "JOIN landing.origins o USING (origin_id) WHERE o.kind = 'topic' AND l.reason IS NULL "
+        "AND l.event_time >= :window_start AND l.event_time < :window_end "
+        f"GROUP BY l.origin_id, {event_id} HAVING count(*) > 1) c"
+    )
+
+
 def key_text(contract: Landed, alias: str) -> str:
     """Return the expression of a staged row's key as the log writes it."""
     return f"{alias}.staged_key" if isinstance(contract, RowsContract) else f"{alias}.{quoted(contract.event_id)}::text"

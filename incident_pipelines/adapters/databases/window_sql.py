@@ -41,7 +41,9 @@ class WindowSql:
         self._stored = [*self._names, *(() if isinstance(contract, MartContract) else PROVENANCE)]
         self._others = others
         self._rule_values: dict[str, Any] = {}
-        self._conditions = {rule.name: self._condition(rule) for rule in rules if rule.name != WITHIN_REACH}
+        self._conditions = {
+            rule.name: self._condition(rule) for rule in rules if rule.name != WITHIN_REACH and rule.kind != "query"
+        }
         self._key_rules = {rule.name for rule in rules if is_key_rule(contract, rule)}
 
     def inside(self, alias: str) -> str:
@@ -295,6 +297,8 @@ class WindowSql:
                 return self._unknown(column, *rule.reference)
             case "unique":
                 return self._repeated(column)
+            case "query":
+                raise AssertionError("counts by a SELECT of its own")
 
     def _unknown(self, column: Column, dataset: str, name: str) -> str:
         value, target = f"s.{quoted(column.name)}", f"r.{quoted(name)}"

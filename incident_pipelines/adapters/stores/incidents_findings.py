@@ -7,6 +7,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from incident_pipelines.adapters.databases.statements import query
+from incident_pipelines.core.recovery.proof import Proof
+from incident_pipelines.core.windows import TimeWindow
 
 FindingKind = Literal["scope", "proof", "loss"]
 
@@ -41,3 +43,14 @@ def latest_finding(
     """
     body = connection.execute(query("latest_finding"), {"incident_id": incident_id, "kind": kind}).scalar()
     return None if body is None else msgspec.convert(body, form)
+
+
+def stated_losses(connection: Connection, incident_id: str) -> dict[tuple[str, datetime], int]:
+    """Return how many events other incidents have stated to be gone for good, by dataset and hour."""
+    found: dict[tuple[str, datetime], int] = {}
+    for (body,) in connection.execute(query("stated_losses"), {"incident_id": incident_id}):
+        for one in msgspec.convert(body, Proof).recounted:
+            if one.missing:
+                hour = TimeWindow.hour_of(one.window.start).start
+                found[one.dataset, hour] = found.get((one.dataset, hour), 0) + one.missing
+    return found

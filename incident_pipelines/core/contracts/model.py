@@ -145,6 +145,22 @@ class Anchor:
     event_type: str
 
 
+@dataclass(frozen=True)
+class QualityQuery:
+    """A reviewed SELECT that counts what is wrong with a mart's staged window; 0 is right.
+
+    Args:
+        name: of the rule, by its truth.
+        file: under sql/quality.
+        severity: `error` refuses the window, `warn` only tells.
+    """
+
+    name: str
+    file: str
+    description: str
+    severity: Literal["error", "warn"] = "error"
+
+
 @dataclass(frozen=True, kw_only=True)
 class MartContract(Dataset):
     """A daily table made by one SQL file from raw datasets.
@@ -154,12 +170,14 @@ class MartContract(Dataset):
         reach_days: how many days later an event may still change the day's rows.
         anchor: what says which day an event of a later day changes; None: every day within reach.
         closes_monthly: the numbers of a month that is over are published for good: changing them needs a person.
+        quality: what else a day has to fulfil, in SQL.
     """
 
     inputs: tuple[str, ...]
     reach_days: int
     anchor: Anchor | None
     closes_monthly: bool = False
+    quality: tuple[QualityQuery, ...] = ()
 
 
 Landed = EventContract | RowsContract

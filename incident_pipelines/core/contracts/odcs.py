@@ -5,13 +5,13 @@ What the standard has no word for stands under ``customProperties``; the names a
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any, cast
 
 from jsonschema import Draft201909Validator
-from open_data_contract_standard.model import OpenDataContractStandard, SchemaProperty
+from open_data_contract_standard.model import DataQuality, OpenDataContractStandard, SchemaProperty
 
 from incident_pipelines.core.contracts.model import (
     Anchor,
@@ -25,6 +25,7 @@ from incident_pipelines.core.contracts.model import (
     RowsContract,
     TableSource,
 )
+from incident_pipelines.core.contracts.quality import quality_queries, refuse_quality_queries
 from incident_pipelines.core.documents import Document, Path, parse_document
 from incident_pipelines.core.errors import InvalidIdentifier
 from incident_pipelines.core.identifiers import identifier
@@ -96,6 +97,8 @@ class _ContractReader:
         for name in names:
             if names.count(name) > 1:
                 raise self._document.error(("schema", 0, "properties"), f"column {name!r} is declared twice")
+        if kind != "mart":
+            refuse_quality_queries(self._document, self._quality)
         name = self._checked(self._odcs.id or "", ("id",))
         description = self._odcs.description
         common: dict[str, Any] = {
@@ -117,6 +120,10 @@ class _ContractReader:
                 return self._rows(common, names)
             case _:
                 return self._mart(common, names)
+
+    @property
+    def _quality(self) -> Sequence[DataQuality]:
+        return (self._odcs.schema_ or [])[0].quality or []
 
     def _events(self, common: dict[str, Any], names: list[str]) -> EventContract:
         if self._custom.get("format", "json") != "json":
@@ -187,6 +194,7 @@ class _ContractReader:
             reach_days=reach,
             anchor=anchor,
             closes_monthly="closes" in self._custom,
+            quality=quality_queries(self._document, self._quality),
         )
 
     def _column(self, spec: SchemaProperty, path: Path) -> Column:

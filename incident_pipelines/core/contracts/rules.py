@@ -8,7 +8,7 @@ from typing import Literal
 
 from incident_pipelines.core.contracts.model import Column, Contract
 
-RuleKind = Literal["required", "unique", "allowed", "minimum", "maximum", "reference"]
+RuleKind = Literal["required", "unique", "allowed", "minimum", "maximum", "reference", "query"]
 Severity = Literal["error", "warn"]
 
 _LONGEST_NAME = 63  # PostgreSQL cuts longer names without a word, and two rules could become one

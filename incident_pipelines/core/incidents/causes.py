@@ -77,6 +77,15 @@ CAUSES: Mapping[str, CauseRule] = {
         "the window was not published; readers see what was there before",
         source="check",
     ),
+    "duplicate_events": CauseRule(
+        "quality_degradation",
+        "duplicates",
+        "A producer sends again what was landed already",
+        "platform",
+        timedelta(hours=1),
+        "nothing: published tables have each event once",
+        source="check",
+    ),
     "window_changed_outside": CauseRule(
         "corruption",
         "changed_outside",

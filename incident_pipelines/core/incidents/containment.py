@@ -30,6 +30,7 @@ _NOTHING = {
     "topic_identity": "landing of the topic has stopped by itself, and nothing wrong was landed",
     "broker_log_cut": "landing of the partition has stopped by itself, and nothing wrong was landed",
     "recovery_source": "no data is wrong",
+    "duplicates": "published tables have each event once: copies are left out when a window is published",
     "landing_behind": "landing goes on, and the topics keep what it has not landed yet",
 }
 

@@ -42,7 +42,7 @@ def course_of(incident: Incident, signals: Sequence[RaisedSignal], mode: Mode, n
     match incident.state:
         case "contained":
             lasting = [one for one in signals if rule_of(one.kind).clears and one.cleared_at is None]
-            if strategy_of(incident.cause, incident.type) == "watch" and lasting:
+            if strategy_of(incident.cause, incident.type) in ("watch", "catch_up") and lasting:
                 return Course("wait", f"{len(lasting)} signals last; it is over when they are")
             return Course("run", "to be scoped")
         case "scoped" | "planned" | "recovering" | "verifying":

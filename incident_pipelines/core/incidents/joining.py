@@ -105,7 +105,9 @@ def grown(incident: Incident, signal: RaisedSignal, datasets: Iterable[str], pub
         return known
     affected = tuple(dict.fromkeys((*incident.datasets, *datasets)))
     window = hull(incident.window, signal.window)
-    widened = affected != incident.datasets or window != incident.window
+    # What has happened once more, and nobody knows where, may be beyond what was scoped: offsets that aged out, say.
+    again = incident.signals > 0 and signal.window is None and not rule.clears
+    widened = affected != incident.datasets or window != incident.window or again
     return replace(known, datasets=affected, window=window, revision=incident.revision + int(widened))
 
 

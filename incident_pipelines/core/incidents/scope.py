@@ -9,10 +9,11 @@ from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.model import MartContract
 from incident_pipelines.core.windows import DAY, TimeWindow
 
-Strategy = Literal["replay", "rebuild", "compare", "wait", "watch", "person"]
+Strategy = Literal["replay", "catch_up", "rebuild", "compare", "wait", "watch", "person"]
 """How an incident of a cause is brought to its end.
 
 replay: events are missing from the log, and are looked for in the recovery sources; the windows are published again.
+catch_up: nothing is missing that the landers will not bring by themselves; what they brought is published.
 rebuild: the log is whole, and what was published is not: the windows are published again.
 compare: two sides disagree: keys tell which windows to replay, to extract and to rebuild.
 wait: the data is wrong where it comes from; the windows stay quarantined until their inputs or their SQL change.
@@ -25,13 +26,14 @@ STRATEGIES: dict[str, Strategy] = {
     "topic_identity": "replay",
     "broker_log_cut": "replay",
     "last_copy": "replay",
-    "landing_stopped": "replay",
+    "landing_stopped": "catch_up",
     "recovery_undone": "replay",
     "changed_outside": "rebuild",
+    "duplicates": "rebuild",
     "sides_disagree": "compare",
     "rules_broken": "wait",
     "recovery_source": "watch",
-    "landing_behind": "watch",
+    "landing_behind": "catch_up",
 }
 """By class of cause; see `core.incidents.causes`."""
 
@@ -67,19 +69,21 @@ class Suspect:
         window: the part that is looked at; all that is younger may still be on its way.
         declared: control total of the producer; None where there is none.
         landed: different events that the log has; None where it could not be asked.
+        stated: events that earlier incidents have stated to be gone for good: they are not missing anew.
     """
 
     dataset: str
     window: TimeWindow
     declared: int | None
     landed: int | None
+    stated: int = 0
 
     @property
     def missing(self) -> int | None:
         """How many events are missing, exactly; None where nobody declared how many there are."""
         if self.declared is None or self.landed is None:
             return None
-        return max(0, self.declared - self.landed)
+        return max(0, self.declared - self.landed - self.stated)
 
     @property
     def is_whole(self) -> bool:

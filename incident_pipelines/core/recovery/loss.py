@@ -123,7 +123,8 @@ def loss_of(
         brought: what was appended to each dataset's log on the incident's behalf, over all its plans.
         duplicates: copies in the log of each dataset's windows in scope.
     """
-    names = dict.fromkeys([*(one.dataset for one in proof.recounted), *brought])
+    copied = (name for name, copies in duplicates.items() if copies)
+    names = dict.fromkeys([*(one.dataset for one in proof.recounted), *brought, *copied])
     datasets: list[DatasetLoss] = []
     for name in names:
         counted = parts(proof.recounted, name)
@@ -176,7 +177,9 @@ def _evidence(counted: Sequence[Recounted], ranges: Sequence[LostOffsets], back:
     if exact:
         lines.append(f"{exact} parts of windows counted again against the producer's control totals")
     if exact < len(counted):
-        lines.append(f"{len(counted) - exact} parts of windows without control totals: nobody declared how many there are")
+        lines.append(
+            f"{len(counted) - exact} parts of windows without control totals: nobody declared how many there are"
+        )
     if ranges:
         records = sum(one.records_at_most for one in ranges)
         lines.append(f"{len(ranges)} ranges of offsets aged out, at most {records:,} records")

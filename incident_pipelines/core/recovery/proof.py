@@ -16,6 +16,7 @@ class Recounted:
         before, after: different events that the log had when it was scoped, and has now; None where unknown.
         silent: sources that did not answer, and so may still have what is missing.
         untried: sources that have something of it and were not replayed.
+        stated: events that earlier incidents have stated to be gone for good.
     """
 
     dataset: str
@@ -25,13 +26,14 @@ class Recounted:
     after: int | None
     silent: tuple[str, ...] = ()
     untried: tuple[str, ...] = ()
+    stated: int = 0
 
     @property
     def missing(self) -> int | None:
         """Events that are still missing; None where nobody declared how many there are."""
         if self.declared is None or self.after is None:
             return None
-        return max(0, self.declared - self.after)
+        return max(0, self.declared - self.after - self.stated)
 
 
 @dataclass(frozen=True, kw_only=True)

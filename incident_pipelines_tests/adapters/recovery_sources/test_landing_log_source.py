@@ -13,7 +13,7 @@ from incident_pipelines.stages.append import LogAppender
 from incident_pipelines.stages.prepare import prepare_warehouse
 from incident_pipelines_tests.builders import order_bytes, orders_catalog
 from incident_pipelines_tests.conftest import Databases
-from incident_pipelines_tests.landing_tools import query
+from incident_pipelines_tests.landing_tools import query, replayed
 
 pytestmark = pytest.mark.stack
 

@@ -23,7 +23,7 @@ from incident_pipelines.core.recovery.coverage import (
 )
 from incident_pipelines.core.recovery.findings import ONLY_COPY_EXPIRING, RECOVERY_SOURCE_UNUSABLE, Findings, find
 from incident_pipelines.core.recovery.shown import gone_text
-from incident_pipelines.core.signals import summarize
+from incident_pipelines.core.signal_summaries import summarize
 from incident_pipelines.core.windows import DAY, HOUR, TimeWindow
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

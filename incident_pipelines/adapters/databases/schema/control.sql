@@ -51,6 +51,13 @@ CREATE TABLE IF NOT EXISTS monitoring.topic_changes (
     failure text
 );
 
+-- Retention of each topic as it was when nothing was wrong with it; a short one is put back to it.
+CREATE TABLE IF NOT EXISTS monitoring.topic_retentions (
+    topic text PRIMARY KEY,
+    retention_ms bigint NOT NULL,
+    seen_at timestamptz NOT NULL
+);
+
 -- What two tables disagreed on, and since when. It outlives both of them.
 CREATE SCHEMA IF NOT EXISTS reconciliation;
 

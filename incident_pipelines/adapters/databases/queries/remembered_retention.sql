@@ -1,0 +1,1 @@
+SELECT retention_ms FROM monitoring.topic_retentions WHERE topic = :topic
