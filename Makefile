@@ -69,6 +69,9 @@ check: install  ## Lint, types, layers, definitions, fast tests.
 .PHONY: drills
 drills: install  ## Run the long tests: kills at random, many times.
 	$(BIN)/python -m pytest -m drill --timeout=3600
+	# 200 sequences of everything that can happen, in any order; and proof that the tests notice what is taken out.
+	MODEL_SEQUENCES=200 $(BIN)/python -m pytest incident_pipelines_tests/scenarios/test_model.py --timeout=3600
+	$(BIN)/python -m incident_pipelines_tests.property_8
 
 .PHONY: bench
 bench: install  ## Measure, and print the ratio to the reference of the same run.

@@ -97,6 +97,17 @@ MUTATIONS = (
         f"{HOSTILE}::test_of_two_incidents_on_the_same_windows_one_waits_and_has_nothing_left_to_do",
     ),
     Mutation(
+        "a second loss widens an incident",
+        (
+            (
+                "incident_pipelines/core/incidents/joining.py",
+                "again = incident.state",
+                "again = False and incident.state",
+            ),
+        ),
+        f"{HOSTILE}::test_what_ages_out_during_a_recovery_is_recovered_too",
+    ),
+    Mutation(
         "an entry of a timeline follows the last one",
         (
             (

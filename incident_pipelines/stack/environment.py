@@ -50,7 +50,8 @@ def environment_for(
     variables |= {name: state.own[name] for name in EVERYBODYS if name in state.own}
     if not state.own:  # one's own catalog says itself when it starts
         variables[START_VARIABLE] = state.start
-        variables[SQL_VARIABLE] = str(home.sql)
+        if home.sql.is_dir():
+            variables[SQL_VARIABLE] = str(home.sql)
     for database, login in ROLE_DATABASES[role].items() if role else ():
         if database not in EXAMPLE_DATABASES or state.has_example_databases:
             variables[DATABASE_VARIABLES[database]] = server.url(database, login)

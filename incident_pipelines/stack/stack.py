@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from incident_pipelines.stack import accounts, jars, orphans, ports
+from incident_pipelines.stack.deployed_sql import deploy_shipped_sql
 from incident_pipelines.stack.environment import environment_for
 from incident_pipelines.stack.errors import StackError
 from incident_pipelines.stack.kafka import KafkaBroker
@@ -94,6 +95,7 @@ class Stack:
         """
         home = self.home
         home.create()
+        deploy_shipped_sql(home)
         self._check_disk()
         orphans.stop_orphans(home, report)
         home.supervisor_pid_file.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
 from incident_pipelines.stack import dagster_server, services
-from incident_pipelines.stack.deployed_sql import deploy_shipped_sql
 from incident_pipelines.stack.errors import StackError
 from incident_pipelines.stack.ports import accepts_connections
 from incident_pipelines.stack.programs import Program
@@ -31,7 +30,6 @@ def start_everything(stack: Stack, report: Report) -> None:
         StackError: Something prevents it; nothing is left running.
     """
     programs = services.services_of(stack.home, stack.state)
-    deploy_shipped_sql(stack.home)
     dagster_server.prepare_files(stack.home, stack.state.ports[services.CODE_PORT])
     # Tables are made by one process at a time; once they are there, loading the code need not wait for the databases.
     at_once = (services.CODE_SERVER,) if _storage_is_current(stack) else ()

@@ -276,6 +276,16 @@ def _is_wanted(connection: Connection, seen: Incident) -> bool:
     return incident.state == seen.state and incident.stopped_at is None
 
 
+def is_still_contained(control: Engine, incident_id: str) -> bool:
+    """Return whether something that contained an incident has not been undone yet.
+
+    Raises:
+        SourceUnavailable: the control database does not answer.
+    """
+    with _control(control) as connection:
+        return any(map(_is_to_undo, read_actions(connection, incident_id)))
+
+
 def _is_to_undo(known: StoredAction) -> bool:
     if known.kind not in KINDS.values() or known.state == "undone":
         return False

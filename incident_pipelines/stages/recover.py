@@ -30,6 +30,7 @@ from incident_pipelines.stages.contain import release_containment
 from incident_pipelines.stages.mart_sums import mart_sums, moved
 from incident_pipelines.stages.plan import make_plan
 from incident_pipelines.stages.publish import PublishedWindow
+from incident_pipelines.stages.recovered_money import recovered_money
 from incident_pipelines.stages.recovery_work import Work, changing, check_wanted, current, lead, plans_since_detected
 from incident_pipelines.stages.refresh import Failed, Refused, Skipped
 from incident_pipelines.stages.remove_deletes import remove_missed_deletes
@@ -186,11 +187,12 @@ def release_incident(work: Work) -> State:
     incident = current(work)
     if incident.state not in ("recovered", "resolved", "reviewed"):
         return incident.state
+    with available("warehouse"), work.warehouse.begin() as connection:
+        release_holds(connection, work.incident_id, ("recovery",))
+    failpoint("recover.released")
     release_containment(
         work.control, work.warehouse, work.catalog, work.environment, work.incident_id, work.actor, work.clock()
     )
-    with available("warehouse"), work.warehouse.begin() as connection:
-        release_holds(connection, work.incident_id)
     return incident.state
 
 
@@ -344,6 +346,7 @@ def _loss(work: Work, scope: Scope, proof: Proof, plans: list[RecoveryPlan]) -> 
         brought_back(work.warehouse, work.catalog, work.incident_id),
         duplicates_of(work.warehouse, places),
         restated,
+        recovered_money(work.warehouse, work.catalog, work.incident_id),
     )
 
 

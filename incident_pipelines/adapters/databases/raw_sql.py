@@ -75,8 +75,9 @@ def copies_in_topics(contract: EventContract) -> str:
     """
     uuid = contract.column(contract.event_id).type == "uuid"
     event_id = "lower(l.event_id)" if uuid else "l.event_id"
+    log = quoted("landing", contract.name)
     return (
-        f"SELECT coalesce(sum(c.times - 1), 0) FROM (SELECT count(*) AS times FROM {quoted('landing', contract.name)} l "
+        f"SELECT coalesce(sum(c.times - 1), 0) FROM (SELECT count(*) AS times FROM {log} l "
         "JOIN landing.origins o USING (origin_id) WHERE o.kind = 'topic' AND l.reason IS NULL "
         "AND l.event_time >= :window_start AND l.event_time < :window_end "
         f"GROUP BY l.origin_id, {event_id} HAVING count(*) > 1) c"

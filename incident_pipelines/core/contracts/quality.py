@@ -29,7 +29,7 @@ def quality_queries(document: Document, declared: Sequence[DataQuality]) -> tupl
         if name in [other.name for other in found]:
             raise document.error((*path, "name"), f"{name!r} is declared twice")
         if not _FILE.fullmatch(one.query or ""):
-            raise document.error((*path, "query"), "the name of a reviewed file under sql/quality is expected: NAME.sql")
+            raise document.error((*path, "query"), "the name of a file under sql/quality is expected: NAME.sql")
         if isinstance(one.mustBe, bool) or one.mustBe != 0:
             raise document.error((*path, "mustBe"), "mustBe: 0 is expected: the SELECT counts what is wrong")
         severity = (one.severity or "error").lower()

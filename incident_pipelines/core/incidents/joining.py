@@ -105,8 +105,8 @@ def grown(incident: Incident, signal: RaisedSignal, datasets: Iterable[str], pub
         return known
     affected = tuple(dict.fromkeys((*incident.datasets, *datasets)))
     window = hull(incident.window, signal.window)
-    # What has happened once more, and nobody knows where, may be beyond what was scoped: offsets that aged out, say.
-    again = incident.signals > 0 and signal.window is None and not rule.clears
+    # What has happened once more, and nobody knows where, may lie beyond what is being scoped: records that aged out.
+    again = incident.state != "detected" and signal.window is None and not rule.clears
     widened = affected != incident.datasets or window != incident.window or again
     return replace(known, datasets=affected, window=window, revision=incident.revision + int(widened))
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.scope import LostOffsets, Scope
@@ -115,6 +116,7 @@ def loss_of(
     brought: Mapping[str, Brought],
     duplicates: Mapping[str, int],
     restated: Sequence[Restated] = (),
+    money: Mapping[str, Mapping[str, Decimal]] | None = None,
 ) -> LossStatement:
     """Return what an incident has cost.
 
@@ -148,7 +150,7 @@ def loss_of(
                 duplicates=duplicates.get(name, 0),
                 dead_letters=back.dead_letters,
                 sources=_sources(catalog, name),
-                evidence=tuple(_evidence(counted, ranges, back)),
+                evidence=(*_evidence(counted, ranges, back), *_worth((money or {}).get(name, {}))),
             )
         )
     return LossStatement(
@@ -188,3 +190,10 @@ def _evidence(counted: Sequence[Recounted], ranges: Sequence[LostOffsets], back:
     if back.dead_letters:
         lines.append(f"{back.dead_letters:,} of them break their contract: they are dead letters")
     return lines
+
+
+def _worth(money: Mapping[str, Decimal]) -> list[str]:
+    if not money:
+        return []
+    amounts = " + ".join(f"{amount:,.2f} {currency}".strip() for currency, amount in money.items())
+    return [f"what came back is worth {amounts}, by the reconciliation that compares it"]

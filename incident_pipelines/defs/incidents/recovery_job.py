@@ -94,13 +94,14 @@ def recovery_job(catalog: Catalog) -> dg.JobDefinition:
     return recover_incident_job
 
 
-def _step(context: dg.OpExecutionContext, work: Work, step: Callable[[Work], State]) -> State:
+def _step(context: dg.OpExecutionContext, work: Work, step: Callable[[Work], State]) -> State | None:
+    """Take a step and return the incident's state; None where it waits for somebody else."""
     try:
         state = step(work)
     except (RecoveryStopped, WindowOwned, IncidentConflict) as error:
         # Nothing is wrong with the run: somebody else goes first, or a person has spoken.
         context.log.warning(str(error))
-        return "awaiting_approval"
+        return None
     except IncidentPipelinesError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     context.log.info(f"{work.incident_id} is {state.replace('_', ' ')}")

@@ -17,6 +17,7 @@ from incident_pipelines.defs.catalog import declared_catalog
 from incident_pipelines.defs.incidents.recovery_job import INCIDENT_TAG, JOB, recovery_job
 from incident_pipelines.defs.refresh.job import UNDER_WAY
 from incident_pipelines.defs.resources import PostgresResource
+from incident_pipelines.stages.contain import is_still_contained
 from incident_pipelines.stages.incident_exit import look_at_exit, look_for_cause
 from incident_pipelines.stages.incidents import OpenIncident, escalate, open_incidents
 
@@ -64,6 +65,8 @@ def open_incidents_sensor(
                                 control_engine, warehouse_engine, catalog, incident.incident_id, SENSOR, now
                             )
                             waiting += [f"{incident.incident_id}: {reason}" for reason in left]
+                        case "release" if is_still_contained(control_engine, incident.incident_id):
+                            requests += _run(context, control_engine, one, waiting, now)
                         case "release" | "wait":
                             waiting.append(f"{incident.incident_id}: {course.why}")
                 except IncidentPipelinesError as error:  # the others are looked at all the same

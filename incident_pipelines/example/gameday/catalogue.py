@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 
-from incident_pipelines.example.gameday import accidental_delete, consumer_group_killed, retention
+from incident_pipelines.example.gameday import (
+    accidental_delete,
+    consumer_group_killed,
+    duplicate_producer,
+    price_bug,
+    retention,
+)
 from incident_pipelines.example.gameday.scenario import Scenario
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -12,5 +18,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         retention.GUARDED,
         consumer_group_killed.SCENARIO,
         accidental_delete.SCENARIO,
+        price_bug.SCENARIO,
+        duplicate_producer.SCENARIO,
     )
 }

@@ -72,7 +72,7 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """Return it for programs."""
         course, fault, verdict = self.course, self.fault, self.verdict
-        speaks = max(fault.breached_at, fault.over_at)
+        speaks = fault.speaks_at
         return {
             "name": self.name,
             "seed": self.seed,
@@ -81,7 +81,7 @@ class Outcome:
             "seconds_to_breach": _seconds(fault.injured_at, fault.breached_at),
             "seconds_to_signal": _seconds(speaks, course.signal_at),
             "seconds_to_contain": _seconds(speaks, course.contained_at),
-            "seconds_to_recovered": _seconds(speaks, course.recovered_at),
+            "seconds_to_recovered": _seconds(fault.ended_at, course.recovered_at),
             "events_affected": verdict.affected,
             "recovered": verdict.recovered,
             "unrecoverable": verdict.unrecoverable,
@@ -151,8 +151,7 @@ def run_gameday(
 
 def judge(fault: Fault, course: Course, verdict: Verdict) -> dict[str, Target]:
     """Hold what happened against SPEC §9."""
-    speaks = max(fault.breached_at, fault.over_at)
-    signal, recovered = _seconds(speaks, course.signal_at), _seconds(speaks, course.recovered_at)
+    signal, recovered = _seconds(fault.speaks_at, course.signal_at), _seconds(fault.ended_at, course.recovered_at)
     limit, end = SIGNAL_WITHIN.total_seconds(), RECOVERED_WITHIN.total_seconds()
     return {
         "signal": Target(

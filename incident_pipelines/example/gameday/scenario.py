@@ -24,6 +24,9 @@ class Fault:
         affected: by dataset, the ids of the events that it has touched.
         loses: datasets of which events may be gone for good; of all others everything has to come back.
         aged_out: the broker decided which of `affected` were touched: those that no lander ever landed.
+        noticed_from: since when the system may notice it; if absent, once it is broken and nothing holds it.
+        copies: by dataset, how many events were sent again.
+        seen_wrong: rows that a reader has seen wrong while the fault lasted.
     """
 
     injured_at: datetime
@@ -33,6 +36,19 @@ class Fault:
     affected: Mapping[str, frozenset[bytes]] = field(default_factory=dict[str, frozenset[bytes]])
     loses: frozenset[str] = frozenset()
     aged_out: bool = False
+    noticed_from: datetime | None = None
+    copies: Mapping[str, int] = field(default_factory=dict[str, int])
+    seen_wrong: int = 0
+
+    @property
+    def ended_at(self) -> datetime:
+        """Since when the system can mend it: the rule is broken, and nothing holds the fault."""
+        return max(self.breached_at, self.over_at)
+
+    @property
+    def speaks_at(self) -> datetime:
+        """Since when the system can notice it."""
+        return self.noticed_from or self.ended_at
 
 
 @dataclass(frozen=True, kw_only=True)

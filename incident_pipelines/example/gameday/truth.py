@@ -111,6 +111,8 @@ def compare(
         found.add(len(unexpected), f"raw.{name}: {len(unexpected):,} events were never acknowledged")
         lost, back = len(affected[name] - raw[name]), len(affected[name] & raw[name])
         found.add(*stated_otherwise(name, loss, lost, back, fault, before, others))
+        found.add(*copies_unstated(name, loss, fault))
+    found.add(fault.seen_wrong, f"readers saw {fault.seen_wrong:,} wrong rows while the fault lasted")
     known: dict[str, Ids] = {}
     for name in events:
         gone = before.gone.get(name, frozenset[bytes]())
@@ -159,6 +161,13 @@ def stated_otherwise(
     if fault.aged_out and recovered != back:
         return abs(recovered - back), f"loss statement: {recovered:,} events of {name} recovered, by the truth {back:,}"
     return 0, ""
+
+
+def copies_unstated(name: str, loss: LossStatement | None, fault: Fault) -> tuple[int, str]:
+    """Compare what the loss statement says of copies with how many were sent; there may have been others before."""
+    sent = fault.copies.get(name, 0)
+    told = sum(one.duplicates for one in loss.datasets if one.dataset == name) if loss else 0
+    return max(0, sent - told), f"loss statement: {told:,} copies of {name} were left out, {sent:,} were sent"
 
 
 def _events(drill: Drill) -> list[str]:

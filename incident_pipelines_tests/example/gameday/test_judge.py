@@ -1,16 +1,19 @@
 """What a game day is held against."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from incident_pipelines.adapters.catalog_files import load_catalog
 from incident_pipelines.core.recovery.loss import DatasetLoss, LossStatement
 from incident_pipelines.core.windows import DAY, TimeWindow
 from incident_pipelines.example.gameday.catalogue import SCENARIOS
 from incident_pipelines.example.gameday.measure import Course
+from incident_pipelines.example.gameday.price_bug import BUGS, WRONG
 from incident_pipelines.example.gameday.run import Outcome, judge
 from incident_pipelines.example.gameday.scenario import Fault
-from incident_pipelines.example.gameday.truth import Before, Verdict, stated_otherwise
+from incident_pipelines.example.gameday.truth import Before, Verdict, copies_unstated, stated_otherwise
 
 AT = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -81,6 +84,17 @@ def test_times_count_from_the_breach_or_from_when_nothing_holds_the_fault_whiche
     assert (figures["seconds_to_contain"], figures["seconds_to_recovered"]) == (13.0, 70.0)
 
 
+def test_what_is_noticed_before_the_fault_is_over_is_measured_from_when_it_could_be() -> None:
+    early = fault(noticed_from=AT + timedelta(seconds=20), over_at=AT + timedelta(seconds=200))
+    outcome = Outcome(name="x", seed=1, fault=early, course=course(25, 240), verdict=verdict(), targets={})
+    figures = outcome.to_json()
+    assert (figures["seconds_to_signal"], figures["seconds_to_contain"]) == (5.0, 6.0)
+    assert figures["seconds_to_recovered"] == 40.0
+    late = judge(early, course(20 + 60.2, 200 + 300.2), verdict())
+    assert not late["signal"].met
+    assert not late["recovered"].met
+
+
 @pytest.mark.parametrize(
     ("statement", "gone", "back", "differing"),
     [
@@ -110,6 +124,22 @@ def test_what_was_lost_before_may_be_stated_again_and_what_was_brought_back_befo
     assert stated_otherwise("views", loss(11, 3), 3, 7, fault(), before)[0] == 0
     assert stated_otherwise("views", loss(11, 4), 3, 7, fault(), before)[0] == 1
     assert stated_otherwise("views", loss(7, 5), 3, 7, fault(), before)[0] == 4
+
+
+def test_copies_that_were_sent_have_to_be_stated() -> None:
+    sent = fault(copies={"views": 5})
+    stated = replace(loss(0, 0), datasets=(replace(loss(0, 0).datasets[0], duplicates=4),))
+    assert [copies_unstated(name, stated, sent)[0] for name in ("views", "others")] == [1, 0]
+    assert copies_unstated("views", None, sent)[0] == 5
+    assert copies_unstated("views", stated, fault(copies={"views": 4}))[0] == 0
+
+
+def test_every_bug_fits_the_sql_that_ships() -> None:
+    for mart, (right, wrong) in BUGS.items():
+        text = load_catalog({}).marts[mart].sql
+        assert text.count(right) == 1
+        assert wrong not in text
+        assert mart in WRONG
 
 
 def test_every_game_day_has_its_own_name_and_says_what_happens() -> None:
