@@ -165,8 +165,9 @@ class _Steps:
             case Everything():
                 yield from self._of_digests()
             case TimeRange() if self._on_both_sides():
-                # What differs within the window may be a row that is elsewhere in time on the other side.
-                for keys in _batches(self._keys(self._of_digests())):
+                # What differs within the window may be a row that is elsewhere in time on the other side. All keys
+                # first: nothing else can be asked while a side still gives its rows.
+                for keys in _batches(list(self._keys(self._of_digests()))):
                     yield from self._of_keys(keys)
             case TimeRange():
                 for keys in _batches(self._keys_in_window()):

@@ -2,20 +2,25 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from incident_pipelines.adapters.databases.comparison.table import CHUNK_ROWS
 from incident_pipelines.core.errors import SourceUnavailable
-from incident_pipelines.core.reconciliation.comparison import ComparedColumn, InvalidComparison
+from incident_pipelines.core.reconciliation.comparison import ComparedColumn, Comparison, InvalidComparison
+from incident_pipelines.core.reconciliation.scope import TimeRange
 from incident_pipelines.stages.compare import TableRef, compare
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import wait_for
 from incident_pipelines_tests.stages.compared_tables import Engine, Postgres, comparison
 
 pytestmark = pytest.mark.stack
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("engine", ["postgres", "duckdb", "sqlite"])
@@ -94,6 +99,20 @@ def test_sides_are_read_in_one_snapshot(engines: dict[str, Engine]) -> None:
     postgres.connection.execute("DELETE FROM still_target")
 
     assert [first.key["id"], *(d.key["id"] for d in seen)] == [n for n, _ in rows if n % 2]
+
+
+def test_more_may_differ_in_a_window_than_a_side_gives_at_once(engines: dict[str, Engine]) -> None:
+    """Keys are compared whole while the sides are still giving rows: neither may wait for the other."""
+    columns = {"id": "bigint", "note": "text", "at": "instant"}
+    rows = [(number, "a", START + timedelta(milliseconds=number)) for number in range(2 * 5 * CHUNK_ROWS)]
+    source = engines["postgres"].table("full_source", columns, rows, primary_key="id")
+    target = engines["postgres"].table("full_target", columns, [(n, "b", at) for n, _, at in rows], primary_key="id")
+    at = ComparedColumn("at", "at", "at")
+    timed = Comparison((ComparedColumn("id", "id", "id"),), (at, ComparedColumn("note", "note", "note")), time=at)
+
+    found = compare(source, target, timed, TimeRange(START, START + timedelta(hours=1)))
+
+    assert sum(1 for _ in found) == len(rows)
 
 
 def test_two_comparisons_at_once_do_not_disturb_each_other(engines: dict[str, Engine]) -> None:

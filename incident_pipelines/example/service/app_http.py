@@ -3,14 +3,12 @@
 import logging
 import re
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import urlsplit
-
-import msgspec
 
 from incident_pipelines.adapters.logs import fields
 from incident_pipelines.core.errors import SourceUnavailable
-from incident_pipelines.example.service.billing import SERVER_TIMEOUT_SECONDS
+from incident_pipelines.example.service.json_http import JsonHandler
 from incident_pipelines.example.service.sign_ups import ActivationRefused, UnknownRegistration
 from incident_pipelines.example.settings import InvalidSetting
 
@@ -46,42 +44,25 @@ class AppServer(ThreadingHTTPServer):
             raise InvalidSetting(f"APP_SERVICE_URL: port {parsed.port} cannot be used: {error}") from error
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     server: AppServer  # pyright: ignore[reportIncompatibleVariableOverride]
-    timeout = SERVER_TIMEOUT_SECONDS
-    protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         """Answer a request; the name is given by the standard library."""
         self.close_connection = True
         found = _ACTIVATION.fullmatch(self.path)
         if found is None:
-            return self._reply(404, {"error": "no such path"})
+            return self.reply(404, {"error": "no such path"})
         try:
             status = "activated" if self.server.complete(found[1]) else "was active already"
-            return self._reply(200, {"status": status})
+            return self.reply(200, {"status": status})
         except UnknownRegistration as error:
-            return self._reply(404, {"error": str(error)})
+            return self.reply(404, {"error": str(error)})
         except ActivationRefused as error:
-            return self._reply(409, {"error": str(error)})
+            return self.reply(409, {"error": str(error)})
         except SourceUnavailable as error:
             LOGGER.warning("request failed", extra=fields(path=self.path, cause=str(error)))
-            return self._reply(503, {"error": "what it depends on does not answer"})
+            return self.reply(503, {"error": "what it depends on does not answer"})
         except Exception:
             LOGGER.exception("request failed", extra=fields(path=self.path))
-            return self._reply(500, {"error": "internal error"})
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the standard library's access log out of the structured one."""
-
-    def _reply(self, status: int, answer: object) -> None:
-        body = msgspec.json.encode(answer)
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Connection", "close")
-            self.end_headers()
-            self.wfile.write(body)
-        except OSError:
-            LOGGER.info("client was gone before the answer", extra=fields(path=self.path))
+            return self.reply(500, {"error": "internal error"})

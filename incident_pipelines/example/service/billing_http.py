@@ -8,14 +8,15 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
 
 from incident_pipelines.adapters.logs import fields
 from incident_pipelines.core.errors import SourceUnavailable
-from incident_pipelines.example.service.billing import SERVER_TIMEOUT_SECONDS, Billing, BillingBusy, PaymentRefused
+from incident_pipelines.example.service.billing import Billing, BillingBusy, PaymentRefused
+from incident_pipelines.example.service.json_http import JsonHandler
 from incident_pipelines.example.service.messages import InvoiceRequest, PaymentQuestion, PaymentRequest, PaymentState
 
 LOGGER = logging.getLogger(__name__)
@@ -44,12 +45,10 @@ class BillingServer(ThreadingHTTPServer):
         address.replace(folder / _ADDRESS_FILE)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     server: BillingServer  # pyright: ignore[reportIncompatibleVariableOverride]
-    timeout = SERVER_TIMEOUT_SECONDS
-    protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         """Answer a request; the name is given by the standard library."""
         # Nobody sends a second request over a connection: after an error there may be an unread body in it.
         self.close_connection = True
@@ -61,26 +60,23 @@ class _Handler(BaseHTTPRequestHandler):
         answer = answers.get(self.path)
         length = self.headers.get("Content-Length", "")
         if answer is None:
-            return self._reply(404, {"error": "no such path"})
+            return self.reply(404, {"error": "no such path"})
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-            return self._reply(413, {"error": f"a body of at most {MAX_BODY_BYTES} bytes is expected"})
+            return self.reply(413, {"error": f"a body of at most {MAX_BODY_BYTES} bytes is expected"})
         try:
-            return self._reply(200, answer(self.rfile.read(int(length))))
+            return self.reply(200, answer(self.rfile.read(int(length))))
         except (msgspec.MsgspecError, ValueError) as error:
-            return self._reply(400, {"error": str(error)})
+            return self.reply(400, {"error": str(error)})
         except PaymentRefused as error:
-            return self._reply(409, {"error": str(error)})
+            return self.reply(409, {"error": str(error)})
         except BillingBusy as error:
-            return self._reply(503, {"error": str(error)})
+            return self.reply(503, {"error": str(error)})
         except SourceUnavailable as error:
             LOGGER.warning("request failed", extra=fields(path=self.path, cause=str(error)))
-            return self._reply(503, {"error": "billing's database does not answer"})
+            return self.reply(503, {"error": "billing's database does not answer"})
         except Exception:
             LOGGER.exception("request failed", extra=fields(path=self.path))
-            return self._reply(500, {"error": "internal error"})
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the standard library's access log out of the structured one."""
+            return self.reply(500, {"error": "internal error"})
 
     def _pay(self, body: bytes) -> object:
         return self.server.billing.pay(msgspec.json.decode(body, type=PaymentRequest))
@@ -91,19 +87,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _invoice(self, body: bytes) -> object:
         self.server.billing.invoice(msgspec.json.decode(body, type=InvoiceRequest).registration_id)
         return {"status": "issued"}
-
-    def _reply(self, status: int, answer: object) -> None:
-        body = msgspec.json.encode(answer)
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Connection", "close")
-            self.end_headers()
-            self.wfile.write(body)
-        except OSError:
-            # The client's time-out is shorter than ours; it asks again with the same key.
-            LOGGER.info("client was gone before the answer", extra=fields(path=self.path))
 
 
 class BillingClient:
