@@ -51,10 +51,15 @@ def test_a_retention_below_its_floor_is_one_signal_until_it_is_put_back(watched:
     assert (detail["topic"], detail["retention_ms"]) == (watched.topic, 3_600_000)
     assert (detail["floor_ms"], detail["floor_reason"]) == (7 * DAY_MS, "the contract")
     assert "after 1h, but has to keep them for 7d (the contract)" in detail["summary"]
-    restored = restore_retention(watched.variables, watched.catalog, watched.topic)
+    # What it was, where that is known; else its floor.
+    forgetful = {name: value for name, value in watched.variables.items() if name != "CONTROL_DATABASE_URL"}
+    restored = restore_retention(forgetful, watched.catalog, watched.topic)
     assert (restored.before_ms, restored.after_ms) == (3_600_000, 7 * DAY_MS)
+    watched.broker.set_retention(watched.topic, 3_600_000)
+    restored = restore_retention(watched.variables, watched.catalog, watched.topic)
+    assert (restored.before_ms, restored.after_ms) == (3_600_000, 14 * DAY_MS)
     again = restore_retention(watched.variables, watched.catalog, watched.topic)
-    assert (again.before_ms, again.after_ms) == (7 * DAY_MS, 7 * DAY_MS)
+    assert (again.before_ms, again.after_ms) == (14 * DAY_MS, 14 * DAY_MS)
     resource = ConfigResource(ResourceType.TOPIC, watched.topic)
     admin = AdminClient({"bootstrap.servers": watched.variables["KAFKA_BOOTSTRAP_SERVERS"], "log_level": 0})
     assert admin.describe_configs([resource])[resource].result(10)["segment.ms"].value == "3600000"

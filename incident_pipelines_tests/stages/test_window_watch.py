@@ -331,6 +331,7 @@ def test_the_monitor_process_watches(watched: WatchedShop, own_databases: Databa
     watched.shop.execute("DELETE FROM marts.turnover WHERE day = '2026-03-10'")
     variables = {**watched.shop.variables, **own_databases.environment("monitor")}
     variables.pop("INCIDENT_PIPELINES_START", None)
+    variables["INCIDENT_PIPELINES_SQL"] = watched.shop.variables["INCIDENT_PIPELINES_SQL"]
     with running(variables, tmp_path / "log") as monitor:
         wait_for(watched.signals, "a signal")
         monitor.process.terminate()
