@@ -2,19 +2,22 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # pyright: ignore[reportPrivateImportUsage]
 
 from incident_pipelines.adapters.kafka.consumer import OffsetBounds
 from incident_pipelines.adapters.kafka.topics import Topics
 from incident_pipelines.core.windows import DAY, TimeWindow
-from incident_pipelines.example.events import PAGE_VIEWS
+from incident_pipelines.example.events import PAGE_VIEWS, Event
 from incident_pipelines.example.gameday.drill import LANDER, SERVICE, CannotRun, Drill
 from incident_pipelines.example.gameday.scenario import Fault, Scenario
 from incident_pipelines.example.history import Slice
+from incident_pipelines.example.history_rows import LANE
+from incident_pipelines.example.outbox import OutboxRelay
 from incident_pipelines.example.prepare import hand_over
 from incident_pipelines.example.progress import instant_of, minute_of
 from incident_pipelines.example.simulate import EVENTS_PER_ATTEMPT, Simulation
@@ -29,6 +32,8 @@ AT_ONCE_MS = 1_000
 PART_MINUTES = 120
 """A batch of records lies in one segment and is as young as its youngest: what is sent at once spans no more."""
 
+RECORDS_AT_ONCE = 10
+FLUSH_SECONDS = 60.0
 RETENTION = "retention.ms"
 SETTLED_SECONDS = 25.0
 """The broker looks for what it may delete every 10 s; what has not moved for so long is done."""
@@ -39,11 +44,51 @@ DELETE_SECONDS = 180.0
 Bounds = dict[tuple[str, int], OffsetBounds]
 
 
+class RelayWithoutMarkers(OutboxRelay):
+    """Sends without transactions, a few records at a time.
+
+    A transaction's marker carries the time of its commit, and a batch that of its youngest record: either would keep
+    what is old from ageing out.
+    """
+
+    def _ready_producer(self) -> Producer:
+        if self._producer is None:
+            self._producer = Producer(
+                {
+                    "bootstrap.servers": self._kafka,
+                    "enable.idempotence": True,
+                    "batch.num.messages": RECORDS_AT_ONCE,
+                    "partitioner": "murmur2_random",
+                    "log_level": 0,
+                }
+            )
+        return self._producer
+
+    def _send(self, events: Sequence[Event]) -> None:
+        producer = self._ready_producer()
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: object) -> None:
+            if error is not None:
+                failed.append(error)
+
+        for event in events:
+            name = self._topic_prefix + event.topic
+            (stamp,) = self._timestamps.of(name, [event.time_us])
+            producer.produce(name, value=event.value, key=event.key, timestamp=stamp, on_delivery=delivered)
+        if producer.flush(FLUSH_SECONDS) or failed:
+            raise BufferError(f"not all events were taken: {failed[0] if failed else 'the broker is slow'}")
+
+
 class CountedSink(KafkaSink):
     """A Kafka sink that remembers the ids of what it was asked to send."""
 
     def __init__(self, drill: Drill) -> None:
         super().__init__(drill.settings)
+        self._relays = [
+            RelayWithoutMarkers(url, LANE, drill.settings.kafka, name, self._acknowledged, "", self._timestamps)
+            for url, name in ((drill.settings.app_url, "gameday-app"), (drill.settings.billing_url, "gameday-billing"))
+        ]
         self.ids: dict[str, set[bytes]] = defaultdict(set)
 
     def send(self, part: Slice) -> None:
