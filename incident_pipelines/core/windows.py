@@ -1,4 +1,4 @@
-"""Spans of time and of a log: half-open, UTC."""
+"""Spans of time: half-open, UTC."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,22 +50,3 @@ class TimeWindow:
 
     def __str__(self) -> str:
         return f"[{self.start:%Y-%m-%d %H:%M}, {self.end:%Y-%m-%d %H:%M})"
-
-
-@dataclass(frozen=True, order=True)
-class OffsetRange:
-    """The positions p of one partition with ``start <= p < end``. A range says nothing about how many records it holds.
-
-    Raises:
-        ValueError: a negative start, or an end before the start.
-    """
-
-    start: int
-    end: int
-
-    def __post_init__(self) -> None:
-        if self.start < 0 or self.end < self.start:
-            raise ValueError(f"[{self.start}, {self.end}) is not a range of offsets")
-
-    def __len__(self) -> int:
-        return self.end - self.start

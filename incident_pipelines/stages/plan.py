@@ -9,7 +9,7 @@ from incident_pipelines.adapters.recovery_sources import recovery_sources
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.scope import Scope, Suspect
 from incident_pipelines.core.recovery.coverage import KAFKA, Recoverability
-from incident_pipelines.core.recovery.plan import RecoveryPlan, closed_periods, plan_recovery
+from incident_pipelines.core.recovery.plan import RecoveryPlan, plan_recovery
 from incident_pipelines.stages.recoverability import recoverability
 
 Report = Callable[[str], None]
@@ -58,18 +58,16 @@ def make_plan(
         )
         for suspect in scope.suspects
     }
-    plan = plan_recovery(
+    return plan_recovery(
         catalog,
         replace(scope, notes=(*scope.notes, *notes)),
         found,
         attempt=len(before) + 1,
         tried=tried,
         excluded=_excluded(scope),
-        closed=(),
+        now=now,
         events_per_second=events_per_second,
     )
-    closed = closed_periods(catalog, plan.publishes, now)
-    return replace(plan, approval=(*closed, *plan.approval))
 
 
 def _excluded(scope: Scope) -> dict[str, str]:

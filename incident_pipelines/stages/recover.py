@@ -3,7 +3,6 @@
 An incident's state says which step is next; whoever takes it up, after whatever died, goes on from there.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,6 +14,7 @@ from incident_pipelines.adapters.stores.incidents_findings import latest_finding
 from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry
 from incident_pipelines.adapters.stores.incidents_work import StoredPlan, latest_plan, plans_of, store_plan
 from incident_pipelines.core.errors import GuardrailReached
+from incident_pipelines.core.incidents.holds import joined
 from incident_pipelines.core.incidents.incident import Incident, State
 from incident_pipelines.core.incidents.scope import Affected, Scope, strategy_of
 from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS, SHARE_OF_PEAK, guardrails
@@ -22,7 +22,6 @@ from incident_pipelines.core.recovery.loss import LossStatement, loss_of
 from incident_pipelines.core.recovery.plan import RecoveryPlan, plan_of
 from incident_pipelines.core.recovery.proof import Proof
 from incident_pipelines.core.recovery.told import plan_told, proof_told, scope_told
-from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages.backfill import AlreadyDone, publish_range
 from incident_pipelines.stages.capacity import landing_capacity
 from incident_pipelines.stages.caught_up import wait_until_landed
@@ -38,9 +37,6 @@ from incident_pipelines.stages.replay import Replayer
 from incident_pipelines.stages.scope import scope_of
 from incident_pipelines.stages.verify import brought_back, duplicates_of, verify
 from incident_pipelines.stages.window_causes import window_causes
-
-UNGUARDED_VARIABLE = "INCIDENT_PIPELINES_REPLAY_UNGUARDED"
-"""Set to 1 it lets replays go as fast as they can: for benchmarks."""
 
 
 def scope_incident(work: Work) -> State:
@@ -205,7 +201,7 @@ def _take_windows(work: Work, plan: RecoveryPlan, stored: StoredPlan) -> None:
     places = [(one.dataset, one.window) for one in plan.publishes]
     with available("warehouse"), work.warehouse.begin() as connection:
         reason = f"recovery by plan {stored.digest[:12]}"
-        hold_windows(connection, work.incident_id, "recovery", _joined(places), reason, work.clock())
+        hold_windows(connection, work.incident_id, "recovery", joined(places), reason, work.clock())
     failpoint("recover.held")
     with changing(work) as connection:
         told = f"plan {stored.digest[:12]} is carried out: {plan_told(plan)}"
@@ -215,10 +211,10 @@ def _take_windows(work: Work, plan: RecoveryPlan, stored: StoredPlan) -> None:
 def _carry_out(work: Work, stored: StoredPlan, plan: RecoveryPlan) -> list[str]:
     """Replay and publish; return what was refused or could not be built."""
     capacity = None
-    if work.environment.get(UNGUARDED_VARIABLE) != "1" and plan.replays:
+    if plan.replays:
         capacity = landing_capacity(work.control, work.warehouse, work.catalog, work.clock())
         work.report(f"replaying at most {capacity * SHARE_OF_PEAK:,.0f} events a second")
-    limits = guardrails(max(plan.estimate.events, 0), capacity)
+    limits = guardrails(plan.estimate.events, capacity)
     replayer = Replayer(
         work.control,
         work.warehouse,
@@ -368,14 +364,3 @@ def _scoped(work: Work) -> tuple[Incident, Scope | None]:
 def _planned(work: Work) -> tuple[Incident, StoredPlan | None]:
     with available("control database"), work.control.connect() as connection:
         return read_incident(connection, work.incident_id), latest_plan(connection, work.incident_id)
-
-
-def _joined(places: Sequence[tuple[str, TimeWindow]]) -> list[tuple[str, TimeWindow]]:
-    """Return spans instead of windows that follow each other: a hold stands on each."""
-    spans: list[tuple[str, TimeWindow]] = []
-    for dataset, window in sorted(places):
-        if spans and spans[-1][0] == dataset and spans[-1][1].end == window.start:
-            spans[-1] = (dataset, TimeWindow(spans[-1][1].start, window.end))
-        else:
-            spans.append((dataset, window))
-    return spans

@@ -189,12 +189,15 @@ def _compare(
     touched = set(scope.datasets)
     hours = sorted(
         {
-            hour
+            TimeWindow.hour_of(part.start)
             for one in (*scope.suspects, *(one for one in scope.rebuild if one.dataset in catalog.landed))
             if one.window != catalog.whole
-            for hour in TimeWindow(TimeWindow.hour_of(one.window.start).start, one.window.end).split(HOUR)
+            for part in TimeWindow(TimeWindow.hour_of(one.window.start).start, one.window.end).split(HOUR)
         }
     )
+    # Each hour is looked at whole, with all that is open besides.
+    looks: Sequence[TimeWindow | None] = hours if 0 < len(hours) <= HOURS_AT_MOST else [None]
+    what = f"{len(hours)} hours" if looks is hours else "everything"
     lossy = {one.dataset for one in recounted if one.missing}
     lines: list[str] = []
     for name in catalog.reconciliations:
@@ -202,9 +205,7 @@ def _compare(
         inputs = {given for one in sides if one in catalog.marts for given in catalog.marts[one].contract.inputs}
         if not sides & touched:
             continue
-        whole = [TimeWindow.hour_of(hour.start) for hour in hours]
-        looks: Sequence[TimeWindow | None] = whole if 0 < len(whole) <= HOURS_AT_MOST else [None]
-        report(f"{name}: comparing {f'{len(whole)} hours' if looks != [None] else 'everything'} again")
+        report(f"{name}: comparing {what} again")
         differing = 0
         try:
             for hour in looks:

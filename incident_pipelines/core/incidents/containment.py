@@ -16,7 +16,7 @@ from incident_pipelines.core.incidents.containment_actions import (
     StartLanders,
     is_ours_to_undo,
 )
-from incident_pipelines.core.incidents.holds import Place
+from incident_pipelines.core.incidents.holds import Place, joined
 from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
 from incident_pipelines.core.incidents.modes import Mode
 from incident_pipelines.core.windows import DAY, TimeWindow
@@ -116,17 +116,6 @@ def paused_days(catalog: Catalog, places: Iterable[Place]) -> list[Place]:
         for mart in catalog.downstream(dataset)
     ]
     return joined(found)
-
-
-def joined(places: Iterable[Place]) -> list[Place]:
-    """Return the same spans, those of one dataset that touch or overlap as one."""
-    spans: list[Place] = []
-    for dataset, span in sorted(set(places)):
-        if spans and spans[-1][0] == dataset and span.start <= spans[-1][1].end:
-            last = spans.pop()[1]
-            span = TimeWindow(last.start, max(last.end, span.end))
-        spans.append((dataset, span))
-    return spans
 
 
 def _wanted(

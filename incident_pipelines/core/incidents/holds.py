@@ -80,6 +80,17 @@ def may_overlap(span: TimeWindow, *, days: bool) -> tuple[TimeWindow, ...]:
     return tuple(window_of(part.start) for part in parts)
 
 
+def joined(places: Iterable[Place]) -> list[Place]:
+    """Return the same spans, those of one dataset that touch or overlap as one."""
+    spans: list[Place] = []
+    for dataset, span in sorted(set(places)):
+        if spans and spans[-1][0] == dataset and span.start <= spans[-1][1].end:
+            last = spans.pop()[1]
+            span = TimeWindow(last.start, max(last.end, span.end))
+        spans.append((dataset, span))
+    return spans
+
+
 def told(hold: Hold, dataset: str, window: TimeWindow) -> str:
     """Return why a window cannot be published or held now, and what to do."""
     what = {

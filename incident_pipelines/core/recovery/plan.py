@@ -9,7 +9,6 @@ from typing import Any, cast
 import msgspec
 
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.contracts.model import MartContract
 from incident_pipelines.core.incidents.scope import Affected, Scope, Suspect, downstream_of
 from incident_pipelines.core.recovery.coverage import LANDING_LOG, Coverage, Recoverability, choose
 from incident_pipelines.core.windows import TimeWindow
@@ -136,7 +135,7 @@ def plan_recovery(
     attempt: int,
     tried: Mapping[Suspect, frozenset[str]],
     excluded: Mapping[str, str],
-    closed: Iterable[str],
+    now: datetime,
     events_per_second: float | None,
 ) -> RecoveryPlan:
     """Choose, for each part of a window, the sources in the contract's order; the first to cover wins, several combine.
@@ -145,7 +144,7 @@ def plan_recovery(
         found: coverage of each suspect.
         tried: sources that a plan before this one has taken for it already.
         excluded: name of a source → why it cannot add anything.
-        closed: why a period of a mart needs a person, for each one that is closed.
+        now: aware; months before it are closed.
         events_per_second: guardrail; None without one.
     """
     replays: list[Replay] = []
@@ -163,7 +162,7 @@ def plan_recovery(
     until = scope.as_of
     marts += downstream_of(catalog, [(one.dataset, one.window) for one in raw], until)
     publishes = (*_once(raw, list(catalog.landed)), *_once(marts, list(catalog.marts)))
-    approval = list(closed)
+    approval = list(closed_periods(catalog, publishes, now))
     events = sum(_most(replay) for replay in replays)
     if len(publishes) > MAX_WINDOWS:
         approval.append(f"{len(publishes):,} windows are published again, more than {MAX_WINDOWS:,}")
@@ -202,11 +201,6 @@ def closed_periods(catalog: Catalog, publishes: Iterable[Affected], now: datetim
         f"{days} days of {dataset} lie in {year}-{month:02}, which is closed and published"
         for (dataset, (year, month)), days in sorted(months.items())
     )
-
-
-def is_closed(contract: MartContract, window: TimeWindow, now: datetime) -> bool:
-    """Whether the numbers of a day are published for good: its month is over, and the mart closes by month."""
-    return contract.closes_monthly and (window.start.year, window.start.month) < (now.year, now.month)
 
 
 def _choices(

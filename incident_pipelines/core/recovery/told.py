@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from incident_pipelines.core.catalog import END_OF_TIME
+from incident_pipelines.core.incidents.holds import joined
 from incident_pipelines.core.incidents.scope import Affected, Scope
 from incident_pipelines.core.recovery.loss import LossStatement
 from incident_pipelines.core.recovery.plan import RecoveryPlan, Replay
@@ -76,14 +77,9 @@ def plan_lines(plan: RecoveryPlan) -> list[tuple[str, str]]:
 
 def spanned(windows: Iterable[TimeWindow]) -> str:
     """Return windows as a person reads them: those that follow each other as one."""
-    spans: list[TimeWindow] = []
-    for window in sorted(windows):
-        if window.end == END_OF_TIME:
-            return "all of it"
-        if spans and spans[-1].end >= window.start:
-            spans[-1] = TimeWindow(spans[-1].start, max(spans[-1].end, window.end))
-        else:
-            spans.append(window)
+    spans = [span for _, span in joined(("", window) for window in windows)]
+    if any(span.end == END_OF_TIME for span in spans):
+        return "all of it"
     shown = [f"{span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}" for span in spans[:3]]
     return ", ".join(shown) + (f" and {len(spans) - 3} more spans" if len(spans) > 3 else "") + " UTC"
 

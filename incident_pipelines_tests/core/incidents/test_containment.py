@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from incident_pipelines.adapters.catalog_files import load_catalog
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.causes import CAUSES, rule_of
-from incident_pipelines.core.incidents.containment import Choice, containment_of, is_due_again, joined, paused_days
+from incident_pipelines.core.incidents.containment import Choice, containment_of, is_due_again, paused_days
 from incident_pipelines.core.incidents.containment_actions import (
     KINDS,
     HoldWindows,
@@ -25,7 +25,7 @@ from incident_pipelines.core.incidents.containment_actions import (
     key_of,
     target_of,
 )
-from incident_pipelines.core.incidents.holds import HOLD_KINDS, Hold, in_the_way, may_overlap, publisher_of
+from incident_pipelines.core.incidents.holds import HOLD_KINDS, Hold, in_the_way, joined, may_overlap, publisher_of
 from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
 from incident_pipelines.core.incidents.modes import Mode
 from incident_pipelines.core.windows import DAY, HOUR, TimeWindow
