@@ -97,7 +97,7 @@ def incident_page(control: Engine, catalog: Catalog, incident_id: str, now: date
         tuple(entries),
         tuple(tamperings(incident_id, entries, incident.entries, incident.head_hash)),
         told,
-        triage(incident, signals, told, now),
+        triage(incident, signals, told, now, scope),
         response_times(incident),
         next_steps(incident, catalog.mode, now, planned=plan is not None),
         tuple(dict.fromkeys(runbook(kind) for kind in kinds)) or (runbook(""),),

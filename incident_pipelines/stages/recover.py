@@ -16,7 +16,7 @@ from incident_pipelines.adapters.stores.incidents_work import StoredPlan, latest
 from incident_pipelines.core.errors import GuardrailReached
 from incident_pipelines.core.incidents.holds import joined
 from incident_pipelines.core.incidents.incident import Incident, State
-from incident_pipelines.core.incidents.scope import Affected, Scope, strategy_of
+from incident_pipelines.core.incidents.scope import Affected, Scope, Suspect, strategy_of
 from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS, SHARE_OF_PEAK, guardrails
 from incident_pipelines.core.recovery.loss import LossStatement, loss_of
 from incident_pipelines.core.recovery.plan import RecoveryPlan, plan_of
@@ -26,15 +26,15 @@ from incident_pipelines.stages.backfill import AlreadyDone, publish_range
 from incident_pipelines.stages.capacity import landing_capacity
 from incident_pipelines.stages.caught_up import wait_until_landed
 from incident_pipelines.stages.contain import release_containment
+from incident_pipelines.stages.event_worth import recovered_money
 from incident_pipelines.stages.mart_sums import mart_sums, moved
 from incident_pipelines.stages.plan import make_plan
 from incident_pipelines.stages.publish import PublishedWindow
-from incident_pipelines.stages.recovered_money import recovered_money
 from incident_pipelines.stages.recovery_work import Work, changing, check_wanted, current, lead, plans_since_detected
 from incident_pipelines.stages.refresh import Failed, Refused, Skipped
 from incident_pipelines.stages.remove_deletes import remove_missed_deletes
 from incident_pipelines.stages.replay import Replayer
-from incident_pipelines.stages.scope import scope_of
+from incident_pipelines.stages.scope import missing_segments, scope_of
 from incident_pipelines.stages.verify import brought_back, duplicates_of, verify
 from incident_pipelines.stages.window_causes import window_causes
 
@@ -335,6 +335,10 @@ def _loss(work: Work, scope: Scope, proof: Proof, plans: list[RecoveryPlan]) -> 
     places = [(one.dataset, one.window) for one in windows if one.dataset in work.catalog.landed]
     before = plans[0].sums if plans else {}
     restated = moved(before, mart_sums(work.warehouse, work.catalog, _ended(plans[0], scope))) if plans else ()
+    gone = [
+        Suspect(one.dataset, one.window, one.declared, one.after, one.stated) for one in proof.recounted if one.missing
+    ]
+    notes: list[str] = []
     return loss_of(
         work.catalog,
         scope,
@@ -343,6 +347,8 @@ def _loss(work: Work, scope: Scope, proof: Proof, plans: list[RecoveryPlan]) -> 
         duplicates_of(work.warehouse, places),
         restated,
         recovered_money(work.warehouse, work.catalog, work.incident_id),
+        missing_segments(work.catalog, work.environment, gone, notes),
+        notes,
     )
 
 

@@ -4,12 +4,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 
 from sqlalchemy import Engine
 
 from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.databases.statements import query
-from incident_pipelines.adapters.recovery_sources.control_totals import declared_events
+from incident_pipelines.adapters.recovery_sources.control_totals import (
+    declared_by_segment,
+    declared_events,
+    segment_columns,
+)
 from incident_pipelines.adapters.recovery_sources.landing_log import LandingLogSource
 from incident_pipelines.adapters.stores.incidents import read_incident, signals_of
 from incident_pipelines.adapters.stores.incidents_findings import stated_losses
@@ -19,8 +24,10 @@ from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
 from incident_pipelines.core.incidents.scope import (
     Affected,
+    CountedTotals,
     KeyedRows,
     LostOffsets,
+    MissingSegment,
     Scope,
     Strategy,
     Suspect,
@@ -29,6 +36,7 @@ from incident_pipelines.core.incidents.scope import (
 )
 from incident_pipelines.core.recovery.coverage import SETTLED_AFTER
 from incident_pipelines.core.windows import HOUR, TimeWindow
+from incident_pipelines.stages.event_worth import mean_worth
 from incident_pipelines.stages.refresh import stale_windows
 
 HORIZON = timedelta(days=14)
@@ -45,6 +53,7 @@ class _Found:
     offsets: list[LostOffsets] = field(default_factory=list[LostOffsets])
     differences: list[KeyedRows] = field(default_factory=list[KeyedRows])
     money: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
+    totals: list[CountedTotals] = field(default_factory=list[CountedTotals])
     stated: dict[tuple[str, datetime], int] = field(default_factory=dict[tuple[str, datetime], int])
     notes: list[str] = field(default_factory=list[str])
 
@@ -86,10 +95,11 @@ def scope_of(
             _windows_of_differences(control, catalog, environment, incident, signals, now, found, report)
         case "watch" | "person":
             pass
-    return _scope(catalog, incident, strategy, now, found, environment)
+    return _scope(warehouse, catalog, incident, strategy, now, found, environment)
 
 
 def _scope(
+    warehouse: Engine,
     catalog: Catalog,
     incident: Incident,
     strategy: Strategy,
@@ -115,6 +125,9 @@ def _scope(
         first_lost=first,
         last_lost=last,
         money=tuple((currency, str(amount)) for currency, amount in sorted(found.money.items())),
+        totals=tuple(found.totals),
+        segments=missing_segments(catalog, environment, lossy, found.notes),
+        worth=mean_worth(warehouse, catalog, {one.dataset for one in lossy}, first) if first else (),
         differences=tuple(found.differences),
         notes=tuple(dict.fromkeys(found.notes)),
     )
@@ -176,6 +189,8 @@ def _suspects(
         declared = [None] * len(asked)
     if any(total is not None for total in declared):
         landed = LandingLogSource(catalog, environment).coverage(contract.name, asked)
+        known = [total for total in declared if total is not None]
+        found.totals.append(CountedTotals(contract.name, len(known), sum(known)))
         for window, total, held in zip(asked, declared, landed, strict=True):
             gone = found.stated.get((contract.name, TimeWindow.hour_of(window.start).start), 0)
             suspect = Suspect(contract.name, window, total, held.events, gone)
@@ -251,6 +266,35 @@ def _windows_of_differences(
         contract = catalog.landed[name]
         if contract.time_column is not None:
             found.rebuild += [Affected(name, one, "differences lie in it") for one in windows]
+
+
+def missing_segments(
+    catalog: Catalog, environment: Mapping[str, str], lossy: Sequence[Suspect], notes: list[str]
+) -> tuple[MissingSegment, ...]:
+    """Return in which segments events are missing, the most first, where producers declare them by segment.
+
+    Args:
+        lossy: parts of windows with missing events; those of which some are stated to be gone already are left out.
+        notes: receives what could not be asked.
+    """
+    found: list[MissingSegment] = []
+    log = LandingLogSource(catalog, environment)
+    for name, group in groupby(lossy, key=lambda one: one.dataset):
+        windows = sorted(one.window for one in group if not one.stated)
+        columns = segment_columns(catalog, name)
+        if not columns or not windows:
+            continue
+        try:
+            declared = declared_by_segment(catalog, environment, name, windows)
+            landed = log.by_segment(name, windows, columns)
+        except SourceUnavailable as error:
+            notes.append(f"{name}: {error}; where events are missing is not known")
+            continue
+        for segment, total in declared.items():
+            if (missing := total - landed.get(segment, 0)) > 0:
+                told = ", ".join(f"{column} {value}" for column, value in zip(columns, segment, strict=True))
+                found.append(MissingSegment(name, told, missing))
+    return tuple(sorted(found, key=lambda one: (one.dataset, -one.missing_at_most)))
 
 
 def _lost_minutes(

@@ -36,6 +36,14 @@ JOIN LATERAL (
 ) AS l ON true
 GROUP BY w.number
 """
+_COUNT_SEGMENTS = """
+SELECT {segments}, count(DISTINCT id) FROM (
+    SELECT coalesce(l.event_id, md5(l.value)) AS id,
+           CASE WHEN l.reason IS NULL THEN convert_from(l.value, 'UTF8')::json END AS event
+    FROM unnest(%s::timestamptz[], %s::timestamptz[]) AS w (window_start, window_end)
+    JOIN {log} l ON l.event_time >= w.window_start AND l.event_time < w.window_end
+) AS landed GROUP BY {groups}
+"""
 _READ = """
 SELECT origin_id, partition, position,
        (extract(epoch FROM coalesce(kafka_timestamp, event_time)) * 1000)::bigint AS sent, key, value
@@ -76,6 +84,32 @@ class LandingLogSource:
             reasons = _aged_out(gaps, window)
             found.append(counted(LANDING_LOG, dataset, window, events, reasons=reasons, from_topics=from_topics))
         return found
+
+    def by_segment(
+        self, dataset: str, windows: Sequence[TimeWindow], columns: Sequence[str]
+    ) -> dict[tuple[str | None, ...], int]:
+        """Return how many different events of all windows were landed, by the values of some of their columns.
+
+        A dead letter has no values.
+
+        Args:
+            dataset: of events.
+            windows: none overlapping another.
+            columns: of its contract; at least one.
+
+        Raises:
+            SourceUnavailable: the warehouse does not answer.
+        """
+        statement = sql.SQL(_COUNT_SEGMENTS).format(
+            log=sql.Identifier("landing", dataset),
+            segments=sql.SQL(", ").join(sql.SQL("event ->> {}").format(sql.Literal(name)) for name in columns),
+            groups=sql.SQL(", ").join(sql.Literal(place) for place in range(1, len(columns) + 1)),
+        )
+        with self._reading() as connection:
+            rows = connection.execute(
+                statement, ([one.start for one in windows], [one.end for one in windows])
+            ).fetchall()
+        return {tuple(segment): int(events) for *segment, events in rows}
 
     def replayable(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[Replayable]:
         """Yield what was landed, by origin, in the order of the log."""

@@ -1,8 +1,9 @@
 """What exactly an incident has touched: parts of windows whose events may be missing, and windows to publish again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 
 from incident_pipelines.core.catalog import Catalog
@@ -92,6 +93,51 @@ class Suspect:
 
 
 @dataclass(frozen=True)
+class CountedTotals:
+    """What a producer declares of a dataset, over all windows that were counted; the suspect ones among them.
+
+    Args:
+        windows: how many.
+        declared: events.
+    """
+
+    dataset: str
+    windows: int
+    declared: int
+
+
+@dataclass(frozen=True)
+class MissingSegment:
+    """Missing events of a dataset that the producer declares under one segment.
+
+    Args:
+        segment: its columns and values, like "region eu, platform ios".
+        missing_at_most: events; dead letters have no segment and may be among them.
+    """
+
+    dataset: str
+    segment: str
+    missing_at_most: int
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What an event of a dataset is worth on average.
+
+    Args:
+        per_event: in currency units, as text; the mean over all events that were published lately.
+    """
+
+    dataset: str
+    currency: str
+    per_event: str
+
+    def of(self, events: int) -> Decimal:
+        """Return what so many events are worth, to the cent."""
+        return (Decimal(self.per_event) * events).quantize(Decimal("0.01"))
+
+
+@dataclass(frozen=True)
 class Affected:
     """A window of a dataset that has to be published again.
 
@@ -125,7 +171,10 @@ class Scope:
         downstream: windows of marts that are made from both.
         offsets: that aged out.
         first_lost, last_lost: minutes of the first and the end of the last missing event, as far as totals tell them.
-        money: at stake, by currency, as text.
+        money: at stake by what reconciliations had found, by currency, as text.
+        totals: of each dataset whose windows were counted against control totals.
+        segments: in which events are missing, the most first.
+        worth: of the events of datasets in which some are missing.
         differences: what reconciliations had found.
         notes: what could not be asked, and what that leaves open.
     """
@@ -141,6 +190,9 @@ class Scope:
     first_lost: datetime | None = None
     last_lost: datetime | None = None
     money: tuple[tuple[str, str], ...] = ()
+    totals: tuple[CountedTotals, ...] = ()
+    segments: tuple[MissingSegment, ...] = ()
+    worth: tuple[Worth, ...] = ()
     differences: tuple[KeyedRows, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -161,6 +213,20 @@ class Scope:
             bound += sum(one.records_at_most for one in ranges)
         return self.missing_at_least + bound
 
+    def stakes(self) -> tuple[str, ...]:
+        """Return what missing events are worth, each dataset in words; nothing where nobody says what one is worth."""
+        missing: dict[str, int] = {}
+        for one in self.suspects:
+            missing[one.dataset] = missing.get(one.dataset, 0) + (one.missing or 0)
+        return worth_told(self.worth, missing, "missing")
+
+    def where(self, shown: int) -> tuple[str, ...]:
+        """Return in which segments events of each dataset are missing, in words, so many of them."""
+        return tuple(
+            f"{name} by segment: {segments_told([one for one in self.segments if one.dataset == name], shown)}"
+            for name in dict.fromkeys(one.dataset for one in self.segments)
+        )
+
     @property
     def datasets(self) -> tuple[str, ...]:
         """Names of all datasets with a window in it."""
@@ -174,6 +240,30 @@ class Scope:
             return f"{least:,} events, exactly: the producers' control totals less what is landed"
         bound = "nothing bounds them" if most is None else f"at most {most:,}, by the offsets that aged out"
         return f"at least {least:,} events; {bound} (no control totals for all of it)"
+
+
+def segments_told(segments: Sequence[MissingSegment], shown: int) -> str:
+    """Return in which segments events of one dataset are missing, in words, so many of them."""
+    told = "; ".join(f"{one.segment}: {one.missing_at_most:,}" for one in segments[:shown])
+    return told + (f"; and {len(segments) - shown} more" if len(segments) > shown else "")
+
+
+def worth_told(worth: Iterable[Worth], events: Mapping[str, int], are: str) -> tuple[str, ...]:
+    """Return what some events of each dataset are worth, in words.
+
+    Args:
+        events: how many there are, by dataset.
+        are: what they are, like "missing".
+    """
+    found: dict[str, list[str]] = {}
+    for one in worth:
+        if number := events.get(one.dataset):
+            found.setdefault(one.dataset, []).append(f"{one.of(number):,} {one.currency}".strip())
+    return tuple(
+        f"about {' + '.join(amounts)}: {events[name]:,} events of {name} {are}, at the mean worth of those published "
+        "in the week before"
+        for name, amounts in found.items()
+    )
 
 
 def downstream_of(catalog: Catalog, places: Iterable[tuple[str, TimeWindow]], until: datetime) -> tuple[Affected, ...]:

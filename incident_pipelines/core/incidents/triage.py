@@ -11,9 +11,11 @@ from incident_pipelines.core.contracts.model import Contract
 from incident_pipelines.core.incidents.causes import rule_of
 from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
 from incident_pipelines.core.incidents.response_times import duration_text
+from incident_pipelines.core.incidents.scope import Scope
 from incident_pipelines.core.windows import HOUR, TimeWindow
 
 _FAR_FUTURE = 9000
+_SHOWN_SEGMENTS = 6
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,24 @@ def audiences(catalog: Catalog, datasets: Sequence[str]) -> tuple[Audience, ...]
     return tuple(found.values())
 
 
-def triage(incident: Incident, signals: Sequence[RaisedSignal], told: Sequence[Audience], now: datetime) -> Triage:
-    """Return the answers as far as anything is known; what is not known is said to be so."""
+def triage(
+    incident: Incident,
+    signals: Sequence[RaisedSignal],
+    told: Sequence[Audience],
+    now: datetime,
+    scope: Scope | None = None,
+) -> Triage:
+    """Return the answers as far as anything is known; what is not known is said to be so.
+
+    Args:
+        scope: the last one; None before there is one.
+    """
     return Triage(
-        _what_data(incident, signals),
+        (*_what_data(incident, signals), *_missing(scope)),
         _who(told),
         _since_when(incident, now),
         _still_going_on(incident, signals, now),
-        _costs(signals),
+        _costs(signals, scope),
     )
 
 
@@ -95,6 +107,12 @@ def _what_data(incident: Incident, signals: Sequence[RaisedSignal]) -> tuple[str
     lines += [f"{name}: {'; '.join(figures)}" for name, figures in _by_dataset(others).items() if figures]
     lines.append(f"window: {window_text(incident.window)}")
     return tuple(lines)
+
+
+def _missing(scope: Scope | None) -> tuple[str, ...]:
+    if scope is None or not scope.suspects:
+        return ()
+    return (f"missing when it was scoped: {scope.counted()}", *scope.where(_SHOWN_SEGMENTS))
 
 
 def _by_dataset(signals: Sequence[RaisedSignal]) -> dict[str, list[str]]:
@@ -176,7 +194,7 @@ def _still_going_on(incident: Incident, signals: Sequence[RaisedSignal], now: da
     return tuple(lines)
 
 
-def _costs(signals: Sequence[RaisedSignal]) -> tuple[str, ...]:
+def _costs(signals: Sequence[RaisedSignal], scope: Scope | None) -> tuple[str, ...]:
     money: dict[str, dict[str, Decimal]] = {}
     for signal in signals:
         stakes = signal.detail.get("money_at_stake")
@@ -187,7 +205,12 @@ def _costs(signals: Sequence[RaisedSignal]) -> tuple[str, ...]:
         for name, amounts in money.items()
         if amounts
     )
-    return lines or ("not known yet: none of its signals names money",)
+    lines += scope.stakes() if scope is not None else ()
+    if lines:
+        return lines
+    if scope is None:
+        return ("not known yet: none of its signals names money",)
+    return ("no money is known to be at stake: no reconciliation says what a row of its datasets is worth",)
 
 
 def _amounts(stakes: Mapping[str, Any]) -> dict[str, Decimal]:

@@ -55,10 +55,15 @@ class AuditLog(Declared):
 
 
 class ControlTotals(Declared):
-    """A reviewed SELECT in ``sql/recovery/``: how many events the producer declares to have sent in each minute."""
+    """A reviewed SELECT in ``sql/recovery/``: how many events the producer declares to have sent in each minute.
+
+    Args:
+        segments: columns of the SELECT, and of the contract, by which it tells them apart.
+    """
 
     source: Identifier
     sql: FileName
+    segments: tuple[Identifier, ...] = ()
 
 
 class Recovery(Declared):
@@ -124,7 +129,12 @@ def check_recoveries(recoveries: Recoveries, sources: Mapping[str, str], contrac
             needed = (*EXTRACT_COLUMNS, KEPT_SINCE) if extract.kept else EXTRACT_COLUMNS
             _check_select(document, ("database_extract",), extract, needed, recoveries.sql, sources)
         if totals := declared.control_totals:
-            _check_select(document, ("control_totals",), totals, TOTALS_COLUMNS, recoveries.sql, sources)
+            needed = (*TOTALS_COLUMNS, *totals.segments)
+            _check_select(document, ("control_totals",), totals, needed, recoveries.sql, sources)
+            known = [column.name for column in contract.columns]
+            if unknown := [name for name in totals.segments if name not in known]:
+                told = f"{contract.name} has no column {', '.join(unknown)}; it has {', '.join(known)}"
+                raise document.error(("control_totals", "segments"), told)
 
 
 def _check_select(

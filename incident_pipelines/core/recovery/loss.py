@@ -6,8 +6,17 @@ from datetime import datetime
 from decimal import Decimal
 
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.incidents.scope import LostOffsets, Scope
+from incident_pipelines.core.incidents.scope import (
+    CountedTotals,
+    LostOffsets,
+    MissingSegment,
+    Scope,
+    segments_told,
+    worth_told,
+)
 from incident_pipelines.core.recovery.proof import Proof, Recounted, parts
+
+SHOWN_SEGMENTS = 12
 
 
 @dataclass(frozen=True)
@@ -29,13 +38,15 @@ class DatasetLoss:
 
     Args:
         producer: its owner, who has to know.
-        declared: events of all parts of windows that were suspect, by control totals; None without them.
+        declared: events of all parts of windows that were suspect, by control totals, or where none was of all that
+            were counted; None without totals.
         recovered: events brought back.
         unrecoverable: events that are gone for good: no source has them.
         unknown_at_most: events of which nobody can say whether they are missing; 0 where all is known, None: no bound.
         duplicates: copies that the log holds and published tables do not.
         sources: what was asked, in the contract's order.
         evidence: what the numbers stand on, each in one line.
+        suspected: whether anything of it may have been missing at all.
     """
 
     dataset: str
@@ -48,6 +59,12 @@ class DatasetLoss:
     dead_letters: int = 0
     sources: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
+    suspected: bool = True
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether offsets alone tell how many events are missing, if anything does; else it is known exactly."""
+        return self.suspected and self.declared is None
 
     @property
     def is_whole(self) -> bool:
@@ -117,6 +134,8 @@ def loss_of(
     duplicates: Mapping[str, int],
     restated: Sequence[Restated] = (),
     money: Mapping[str, Mapping[str, Decimal]] | None = None,
+    segments: Sequence[MissingSegment] = (),
+    notes: Sequence[str] = (),
 ) -> LossStatement:
     """Return what an incident has cost.
 
@@ -124,6 +143,9 @@ def loss_of(
         scope: the last one.
         brought: what was appended to each dataset's log on the incident's behalf, over all its plans.
         duplicates: copies in the log of each dataset's windows in scope.
+        money: worth of what came back, by dataset and currency.
+        segments: of what is missing still.
+        notes: what could not be asked, beside those of the scope.
     """
     copied = (name for name, copies in duplicates.items() if copies)
     names = dict.fromkeys([*(one.dataset for one in proof.recounted), *brought, *copied])
@@ -134,23 +156,34 @@ def loss_of(
         inexact = [one for one in counted if one.missing is None]
         back = brought.get(name, Brought(0, 0))
         ranges = [one for one in scope.offsets if one.dataset == name]
+        totals = next((one for one in scope.totals if one.dataset == name), None)
         silent = [one for one in exact if one.missing and one.silent]
         unknown: int | None = sum(one.missing or 0 for one in silent)
         if inexact:
             bound = _bound(ranges)
             unknown = None if bound is None else max(0, bound - back.events)
+        gone = sum(one.missing or 0 for one in exact if not one.silent)
+        declared = sum(one.declared or 0 for one in exact) if exact and not inexact else None
+        if not counted and totals is not None:
+            declared = totals.declared
         datasets.append(
             DatasetLoss(
                 dataset=name,
                 producer=catalog.landed[name].owner,
-                declared=sum(one.declared or 0 for one in exact) if exact and not inexact else None,
+                declared=declared,
                 recovered=back.events,
-                unrecoverable=sum(one.missing or 0 for one in exact if not one.silent),
+                unrecoverable=gone,
                 unknown_at_most=unknown,
                 duplicates=duplicates.get(name, 0),
                 dead_letters=back.dead_letters,
                 sources=_sources(catalog, name),
-                evidence=(*_evidence(counted, ranges, back), *_worth((money or {}).get(name, {}))),
+                evidence=(
+                    *_evidence(counted, ranges, back, totals),
+                    *_worth((money or {}).get(name, {})),
+                    *_where(segments, name),
+                    *worth_told(scope.worth, {name: gone}, "gone for good"),
+                ),
+                suspected=bool(counted or ranges or totals),
             )
         )
     return LossStatement(
@@ -160,7 +193,7 @@ def loss_of(
         last_lost=scope.last_lost,
         datasets=tuple(datasets),
         restated=tuple(restated),
-        notes=scope.notes,
+        notes=tuple(dict.fromkeys((*scope.notes, *notes))),
     )
 
 
@@ -173,8 +206,15 @@ def _bound(ranges: Sequence[LostOffsets]) -> int | None:
     return sum(one.records_at_most for one in ranges) if ranges else None
 
 
-def _evidence(counted: Sequence[Recounted], ranges: Sequence[LostOffsets], back: Brought) -> list[str]:
+def _evidence(
+    counted: Sequence[Recounted], ranges: Sequence[LostOffsets], back: Brought, totals: CountedTotals | None
+) -> list[str]:
     lines: list[str] = []
+    if totals is not None and not counted:
+        lines.append(
+            f"{totals.windows} windows counted against the producer's control totals: no event is missing that was not "
+            "stated before"
+        )
     exact = sum(one.missing is not None for one in counted)
     if exact:
         lines.append(f"{exact} parts of windows counted again against the producer's control totals")
@@ -190,6 +230,11 @@ def _evidence(counted: Sequence[Recounted], ranges: Sequence[LostOffsets], back:
     if back.dead_letters:
         lines.append(f"{back.dead_letters:,} of them break their contract: they are dead letters")
     return lines
+
+
+def _where(segments: Sequence[MissingSegment], name: str) -> list[str]:
+    own = [one for one in segments if one.dataset == name]
+    return [f"still missing by segment, dead letters among them: {segments_told(own, SHOWN_SEGMENTS)}"] if own else []
 
 
 def _worth(money: Mapping[str, Decimal]) -> list[str]:

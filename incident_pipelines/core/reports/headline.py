@@ -72,13 +72,13 @@ def _rest(loss: LossStatement) -> list[str]:
 
 
 def _basis(loss: LossStatement) -> str:
-    exact = [one for one in loss.datasets if one.declared is not None]
-    if not loss.datasets:
+    suspected = [one for one in loss.datasets if one.suspected]
+    if not suspected:
         return "Nothing had to be counted."
-    if len(exact) == len(loss.datasets):
+    bounded = ", ".join(_words(one.dataset) for one in suspected if one.is_bounded)
+    if not bounded:
         return "Exact: the producers' control totals."
-    bounded = ", ".join(_words(one.dataset) for one in loss.datasets if one.declared is None)
-    if not exact:
+    if all(one.is_bounded for one in suspected):
         return f"Bounds, not counts: no control totals for {bounded}."
     return f"Exact by the producers' control totals, except {bounded}: no totals, so offsets bound it at best."
 

@@ -68,7 +68,9 @@ def finance_values(facts: ReportFacts) -> Values:
         "answer": "" if loss is None else _answer(loss, facts.reported),
         "short": [] if loss is None else [one.name for one in short_marts(loss, facts.reported)],
         "approval": () if facts.plan is None else facts.plan.plan.approval,
-        "at_stake": [] if facts.scope is None else [f"{money} {currency}" for currency, money in facts.scope.money],
+        "at_stake": []
+        if facts.scope is None
+        else [*(f"{money} {currency}" for currency, money in facts.scope.money), *facts.scope.stakes()],
     }
 
 

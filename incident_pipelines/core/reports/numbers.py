@@ -52,6 +52,8 @@ def is_rows(one: Restated) -> bool:
 
 def stands_on(one: DatasetLoss) -> str:
     """Return what the numbers of a dataset stand on."""
+    if not one.suspected:
+        return "nothing of it was suspected of being missing"
     if one.unknown_at_most is None:
         return "not known: there are no control totals, and no offsets bound it"
     if one.declared is not None:

@@ -101,7 +101,7 @@ def _term(name: str, value: str, how: str) -> Values:
 
 def _salvaged(facts: ReportFacts) -> float | None:
     loss = facts.loss
-    if loss is None or any(one.declared is None for one in loss.datasets):
+    if loss is None or any(one.is_bounded for one in loss.datasets):
         return None
     missing = loss.recovered + loss.unrecoverable
     return loss.recovered / missing if missing else None

@@ -18,6 +18,7 @@ from incident_pipelines.core.windows import TimeWindow
 
 Values = dict[str, Any]
 _SHOWN_WINDOWS = 3
+_SHOWN_SEGMENTS = 12
 _RECENT_ENTRIES = 20
 
 
@@ -62,7 +63,9 @@ def scope_values(facts: ReportFacts) -> Values:
     """Return what exactly is touched."""
     scope = facts.scope
     if scope is None:
-        nothing: Values = {name: [] for name in ("missing", "rebuild", "downstream", "offsets", "money", "differences")}
+        nothing: Values = {
+            name: [] for name in ("missing", "where", "rebuild", "downstream", "offsets", "money", "differences")
+        }
         told = {"counted": "not scoped yet", "first_lost": "not known", "last_lost": "not known"}
         return {**nothing, "notes": [], **told}
     missing: list[Values] = []
@@ -83,6 +86,7 @@ def scope_values(facts: ReportFacts) -> Values:
     return {
         "counted": scope.counted() if scope.suspects else "nothing from the log",
         "missing": missing,
+        "where": scope.where(_SHOWN_SEGMENTS),
         "rebuild": [_windows(name, ones) for name, ones in by_dataset((o.dataset, o.window) for o in scope.rebuild)],
         "downstream": [
             _windows(name, ones) for name, ones in by_dataset((o.dataset, o.window) for o in scope.downstream)
@@ -92,7 +96,7 @@ def scope_values(facts: ReportFacts) -> Values:
             f"at most {counted(one.records_at_most, 'record')}"
             for one in scope.offsets
         ],
-        "money": [f"{amount} {currency}".strip() for currency, amount in scope.money],
+        "money": [*(f"{amount} {currency}".strip() for currency, amount in scope.money), *scope.stakes()],
         "differences": [f"{one.reconciliation}: {one.rows:,} rows {one.kind}" for one in scope.differences],
         "notes": scope.notes,
         "first_lost": at(scope.first_lost),

@@ -1,6 +1,7 @@
-"""What the rows are worth that a recovery brought back, where a reconciliation says what a row is worth."""
+"""What events are worth, lost ones and those brought back, where a reconciliation says what a row is worth."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import Engine, text
@@ -9,7 +10,10 @@ from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.ddl import PROVENANCE
 from incident_pipelines.core.identifiers import quoted
+from incident_pipelines.core.incidents.scope import Worth
 from incident_pipelines.core.reconciliation.declaration import WAREHOUSE, RowFilter
+
+LATELY = timedelta(days=7)
 
 
 def recovered_money(warehouse: Engine, catalog: Catalog, incident_id: str) -> dict[str, dict[str, Decimal]]:
@@ -35,6 +39,40 @@ def recovered_money(warehouse: Engine, catalog: Catalog, incident_id: str) -> di
             if worth:
                 found[dataset] = worth
     return found
+
+
+def mean_worth(warehouse: Engine, catalog: Catalog, datasets: Collection[str], before: datetime) -> tuple[Worth, ...]:
+    """Return what an event of some datasets is worth on average, by currency; datasets that nobody values are left out.
+
+    The mean over all events that were published of the `LATELY` before an instant, those that are worth nothing among
+    them.
+
+    Args:
+        before: aware.
+
+    Raises:
+        SourceUnavailable: the warehouse does not answer.
+    """
+    found: dict[tuple[str, str], Worth] = {}
+    with available("warehouse"), warehouse.connect() as connection:
+        for dataset, amount, currency, filters in _valued(catalog):
+            time_column = catalog.landed[dataset].time_column
+            if dataset not in datasets or time_column is None:
+                continue
+            shown = quoted(currency) if currency else "''"
+            conditions, values = _conditions(filters)
+            at = quoted(time_column)
+            lately = f"FROM {quoted('raw', dataset)} WHERE {at} >= :since AND {at} < :before"
+            statement = (
+                f"SELECT coalesce({shown}::text, '') AS currency, "
+                f"sum({quoted(amount)}) / (SELECT count(*) {lately}) AS per_event {lately}{conditions} "
+                "GROUP BY 1 ORDER BY 1"
+            )
+            rows = connection.execute(text(statement), {"since": before - LATELY, "before": before, **values})
+            for row in rows:
+                if row.per_event:
+                    found.setdefault((dataset, row.currency), Worth(dataset, row.currency, f"{row.per_event:.6f}"))
+    return tuple(found.values())
 
 
 def _valued(catalog: Catalog) -> Iterator[tuple[str, str, str | None, tuple[RowFilter, ...]]]:
