@@ -98,6 +98,8 @@ def page_json(page: IncidentPage) -> dict[str, Any]:
             for action in page.actions
         ],
         "action_items": items_json(page.items),
+        "scope": None if page.scope is None else msgspec.to_builtins(page.scope),
+        "proof": None if page.proof is None else msgspec.to_builtins(page.proof),
         "loss": None
         if page.loss is None
         else {"headline": headline(page.loss, page.reported), **msgspec.to_builtins(page.loss)},

@@ -41,6 +41,10 @@ class TimeWindow:
     def __contains__(self, instant: datetime) -> bool:
         return self.start <= instant < self.end
 
+    def overlaps(self, other: "TimeWindow") -> bool:
+        """Whether the two have an instant in common."""
+        return self.start < other.end and other.start < self.end
+
     def split(self, step: timedelta) -> Iterator["TimeWindow"]:
         """Yield the window in steps from its start; the last one may be shorter."""
         start = self.start

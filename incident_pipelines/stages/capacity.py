@@ -23,6 +23,16 @@ UNMEASURED = 20_000.0
 """Events a second where there is nothing to measure with: a fifth of what two cores landed."""
 
 
+def known_capacity(control: Engine, now: datetime) -> float:
+    """Return how many events a second landing was last measured to take, or a guess: it measures nothing.
+
+    Raises:
+        SourceUnavailable: the control database does not answer.
+    """
+    with available("control database"), control.connect() as connection:
+        return latest_capacity(connection, now) or UNMEASURED
+
+
 def landing_capacity(control: Engine, warehouse: Engine, catalog: Catalog, now: datetime) -> float:
     """Return how many events a second landing can take, at least once a month measured anew.
 

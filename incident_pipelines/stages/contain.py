@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.failpoints import failpoint
-from incident_pipelines.adapters.stores.holds import number_of
+from incident_pipelines.adapters.stores.holds import number_of, read_holds, release_holds
 from incident_pipelines.adapters.stores.incidents import change_state, find_incident, read_incident, signals_of
 from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry, read_timeline
 from incident_pipelines.adapters.stores.incidents_work import (
@@ -97,14 +97,15 @@ def release_containment(
     actor: Actor,
     now: datetime,
 ) -> Containment:
-    """Undo what contained an incident, the last first; what was to be published has been published before.
+    """Let go of the windows that an incident recovers, and undo what contained it, the last first.
 
-    Retention and landers stay as they are. What cannot be undone now is left for the next call.
+    What was to be published has been published before. Retention and landers stay as they are. What cannot be undone
+    now is left for the next call.
 
     Raises:
         UnknownIncident: there is none of that id.
         IncidentConflict: somebody else is at it, and does not end.
-        SourceUnavailable: the control database does not answer.
+        SourceUnavailable: a database does not answer.
     """
     around = Surroundings(warehouse, catalog, environment, now)
     done: list[str] = []
@@ -115,8 +116,12 @@ def release_containment(
         with _control(control) as connection:
             state = read_incident(connection, incident_id).state
             open_ones = [one for one in read_actions(connection, incident_id) if _is_to_undo(one)]
+        with available("warehouse"), warehouse.begin() as connection:
+            if released := release_holds(connection, incident_id, ("recovery",)):
+                done.append(f"{released} spans of windows let go of, which it has recovered")
+        failpoint("recover.released")
         if not open_ones:
-            return Containment(incident_id, state)
+            return Containment(incident_id, state, tuple(done))
         with _control(control) as connection:
             told = f"containment is being undone: {len(open_ones)} actions, the last first"
             append_entry(connection, incident_id, NewEntry("noted", actor, told, now))
@@ -276,14 +281,17 @@ def _is_wanted(connection: Connection, seen: Incident) -> bool:
     return incident.state == seen.state and incident.stopped_at is None
 
 
-def is_still_contained(control: Engine, incident_id: str) -> bool:
-    """Return whether something that contained an incident has not been undone yet.
+def is_still_contained(control: Engine, warehouse: Engine, incident_id: str) -> bool:
+    """Return whether an incident still holds windows, or something that contained it has not been undone yet.
 
     Raises:
-        SourceUnavailable: the control database does not answer.
+        SourceUnavailable: a database does not answer.
     """
     with _control(control) as connection:
-        return any(map(_is_to_undo, read_actions(connection, incident_id)))
+        if any(map(_is_to_undo, read_actions(connection, incident_id))):
+            return True
+    with available("warehouse"), warehouse.connect() as connection:
+        return bool(read_holds(connection, incident_id))
 
 
 def _is_to_undo(known: StoredAction) -> bool:

@@ -20,6 +20,9 @@ from incident_pipelines.stages.window_causes import window_causes
 INPUTS_AFTER = timedelta(minutes=10)
 """New inputs alone seldom mend what was refused: they are worth a try at most this often; new SQL at once."""
 
+TRIED_AFTER = timedelta(hours=6)
+"""What has changed may have done so before it was looked at: what waits is tried so often whatever is seen."""
+
 MAX_DEAD_LETTER_SHARE = 0.001
 """SPEC §7: exit criteria."""
 
@@ -50,9 +53,15 @@ def look_for_cause(
     found = window_causes(warehouse, catalog, places)
     changed = [place for place, cause in found.items() if known.get(place) != cause]
     mended = [place for place in changed if _made_by(known.get(place)) != _made_by(found[place])]
-    if not mended and (not changed or now - waiting[-1].at < INPUTS_AFTER):
+    waited = now - waiting[-1].at
+    if mended:
+        what = f"what makes {mended[0]} has changed"
+    elif changed and waited >= INPUTS_AFTER:
+        what = f"the inputs of {changed[0]} have changed"
+    elif waited >= TRIED_AFTER:
+        what = f"it has waited for {TRIED_AFTER.total_seconds() / 3600:.0f} hours"
+    else:
         return incident.state
-    what = f"what makes {mended[0]} has changed" if mended else f"the inputs of {changed[0]} have changed"
     with available("control database"), control.begin() as connection:
         told = f"{what}: it is tried again"
         change_state(connection, incident_id, "waiting_for_cause", "planned", actor, told, now)

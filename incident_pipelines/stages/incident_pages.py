@@ -22,6 +22,7 @@ from incident_pipelines.adapters.stores.incidents_work import (
     latest_plan,
     read_actions,
 )
+from incident_pipelines.adapters.stores.salvaged import salvage_totals
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.causes import runbook
 from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
@@ -33,7 +34,7 @@ from incident_pipelines.core.incidents.timeline import Entry, Tampering, tamperi
 from incident_pipelines.core.incidents.triage import Audience, Triage, audiences, triage
 from incident_pipelines.core.recovery.loss import LossStatement
 from incident_pipelines.core.recovery.proof import Proof
-from incident_pipelines.core.reports.facts import ReportedMart, reported_marts
+from incident_pipelines.core.reports.facts import ReportedMart, Salvage, reported_marts
 
 _Finding = TypeVar("_Finding")
 
@@ -47,6 +48,7 @@ class IncidentPage:
         runbooks: paths in the repository, by the kinds of its signals.
         scope, proof, loss: what was found out last; None where nothing was.
         reports: that were made.
+        salvage: cases that were completed on its behalf, of those that were tried.
         reported: marts whose numbers are reported for good.
     """
 
@@ -66,6 +68,7 @@ class IncidentPage:
     proof: Proof | None
     loss: LossStatement | None
     reports: tuple[StoredReport, ...]
+    salvage: Salvage
     reported: tuple[ReportedMart, ...]
     mode: Mode
     as_of: datetime
@@ -89,6 +92,7 @@ def incident_page(control: Engine, catalog: Catalog, incident_id: str, now: date
         proof = _found(connection, incident_id, "proof", Proof)
         loss = _found(connection, incident_id, "loss", LossStatement)
         reports = reports_of(connection, incident_id)
+        salvaged = salvage_totals(connection, None, incident_id)
     told = audiences(catalog, incident.datasets)
     kinds = dict.fromkeys(signal.kind for signal in signals)
     return IncidentPage(
@@ -108,6 +112,7 @@ def incident_page(control: Engine, catalog: Catalog, incident_id: str, now: date
         proof,
         loss,
         tuple(reports),
+        Salvage(salvaged.get("completed", 0), sum(salvaged.values())),
         reported_marts(catalog),
         catalog.mode,
         now,

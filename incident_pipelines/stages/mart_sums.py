@@ -1,6 +1,6 @@
 """Sums of the numbers that are reported from marts that close: which of them a recovery moves, and by how much."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from sqlalchemy import Engine, text
@@ -40,6 +40,17 @@ def mart_sums(warehouse: Engine, catalog: Catalog, windows: Sequence[Affected]) 
                 segment = ", ".join(str(value) for value in row[: len(segments)])
                 for column, total in zip(("rows", *numbers), row[len(segments) :], strict=True):
                     totals[f"{column}\t{segment}"] = str(total)
+    return found
+
+
+def added(sums: Iterable[MartSums]) -> dict[str, dict[str, str]]:
+    """Return sums over different windows as sums over all of them."""
+    found: dict[str, dict[str, str]] = {}
+    for one in sums:
+        for dataset, totals in one.items():
+            known = found.setdefault(dataset, {})
+            for key, total in totals.items():
+                known[key] = str(Decimal(known.get(key, "0")) + Decimal(total))
     return found
 
 

@@ -9,7 +9,8 @@ from incident_pipelines.adapters.recovery_sources import recovery_sources
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.scope import Scope, Suspect
 from incident_pipelines.core.recovery.coverage import KAFKA, Recoverability
-from incident_pipelines.core.recovery.plan import RecoveryPlan, plan_recovery
+from incident_pipelines.core.recovery.plan import RecoveryPlan, plan_recovery, tried_for
+from incident_pipelines.core.recovery.proof import Unread
 from incident_pipelines.stages.recoverability import recoverability
 
 Report = Callable[[str], None]
@@ -24,6 +25,7 @@ def make_plan(
     now: datetime,
     *,
     before: Sequence[RecoveryPlan] = (),
+    unread: Mapping[str, Sequence[Unread]] | None = None,
     events_per_second: float | None = None,
     report: Report = lambda _: None,
 ) -> RecoveryPlan:
@@ -34,6 +36,7 @@ def make_plan(
         now: aware.
         before: plans of the same revision that were carried out and did not bring everything back: what they took is
             not taken again.
+        unread: what each of them could not read to its end, by its digest: that may be taken again.
         events_per_second: guardrail of a replay; None without one.
         report: told of each step.
     """
@@ -48,16 +51,7 @@ def make_plan(
         asked = {name: source for name, source in sources.items() if name not in _excluded(scope)}
         answers = recoverability(catalog, environment, contract, windows, now, asked, notes, report)
         found.update(zip(suspects, answers, strict=True))
-    tried = {
-        suspect: frozenset(
-            source
-            for plan in before
-            for one in plan.replays
-            if (one.dataset, one.window) == (suspect.dataset, suspect.window)
-            for source in one.sources
-        )
-        for suspect in scope.suspects
-    }
+    tried = {suspect: tried_for(suspect, before, unread or {}) for suspect in scope.suspects}
     return plan_recovery(
         catalog,
         replace(scope, notes=(*scope.notes, *notes)),

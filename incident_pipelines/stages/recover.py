@@ -3,31 +3,34 @@
 An incident's state says which step is next; whoever takes it up, after whatever died, goes on from there.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from incident_pipelines.adapters.databases.postgres import available, reading_url
 from incident_pipelines.adapters.failpoints import failpoint
-from incident_pipelines.adapters.stores.holds import hold_windows, release_holds
+from incident_pipelines.adapters.stores.holds import MAX_WINDOWS, hold_windows, release_holds
 from incident_pipelines.adapters.stores.incidents import read_incident
-from incident_pipelines.adapters.stores.incidents_findings import latest_finding, store_finding
-from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry
+from incident_pipelines.adapters.stores.incidents_findings import latest_finding, store_finding, unread_spans
+from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry, read_timeline
 from incident_pipelines.adapters.stores.incidents_work import StoredPlan, latest_plan, plans_of, store_plan
-from incident_pipelines.core.errors import GuardrailReached
+from incident_pipelines.core.errors import GuardrailReached, WindowOwned
 from incident_pipelines.core.incidents.holds import joined
 from incident_pipelines.core.incidents.incident import Incident, State
 from incident_pipelines.core.incidents.scope import Affected, Scope, Suspect, strategy_of
 from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS, SHARE_OF_PEAK, guardrails
 from incident_pipelines.core.recovery.loss import LossStatement, loss_of
-from incident_pipelines.core.recovery.plan import RecoveryPlan, plan_of
-from incident_pipelines.core.recovery.proof import Proof
+from incident_pipelines.core.recovery.plan import RecoveryPlan, closed_periods, plan_of
+from incident_pipelines.core.recovery.proof import Proof, Replayed, Unread
 from incident_pipelines.core.recovery.told import plan_told, proof_told, scope_told
 from incident_pipelines.stages.backfill import AlreadyDone, publish_range
-from incident_pipelines.stages.capacity import landing_capacity
+from incident_pipelines.stages.capacity import known_capacity, landing_capacity
 from incident_pipelines.stages.caught_up import wait_until_landed
 from incident_pipelines.stages.contain import release_containment
 from incident_pipelines.stages.event_worth import recovered_money
-from incident_pipelines.stages.mart_sums import mart_sums, moved
+from incident_pipelines.stages.mart_sums import added, mart_sums, moved
 from incident_pipelines.stages.plan import make_plan
 from incident_pipelines.stages.publish import PublishedWindow
 from incident_pipelines.stages.recovery_work import Work, changing, check_wanted, current, lead, plans_since_detected
@@ -35,7 +38,7 @@ from incident_pipelines.stages.refresh import Failed, Refused, Skipped
 from incident_pipelines.stages.remove_deletes import remove_missed_deletes
 from incident_pipelines.stages.replay import Replayer
 from incident_pipelines.stages.scope import missing_segments, scope_of
-from incident_pipelines.stages.verify import brought_back, duplicates_of, verify
+from incident_pipelines.stages.verify import brought_back, duplicates_of, published_by, verify
 from incident_pipelines.stages.window_causes import window_causes
 
 
@@ -84,12 +87,12 @@ def plan_incident(work: Work) -> State:
         with changing(work) as connection:
             told = "nothing is missing and nothing has to be published again; it is proved now"
             return lead(connection, work, "scoped", "verifying", told, scope.revision)
-    plan = _plan(work, scope, [])
+    plan = _plan(work, scope)
     with changing(work) as connection:
         store_plan(connection, work.incident_id, plan.digest, plan.revision, plan.body(), work.actor, work.clock())
         lead(connection, work, "scoped", "planned", plan_told(plan), plan.revision, {"digest": plan.digest})
         if scope.strategy == "wait":
-            detail = {"cause": _cause(work, plan)}
+            detail = {"cause": _cause(work, plan, when_refused=True)}
             told = "the windows stay quarantined until their inputs or their SQL change"
             return lead(connection, work, "planned", "waiting_for_cause", told, plan.revision, detail)
     return _ask(work, plan)
@@ -116,18 +119,29 @@ def recover_incident(work: Work) -> State:
         if state != "planned":
             return state
         _take_windows(work, plan, stored)
+    # Read before anything is published: what changes meanwhile is worth another try.
+    cause = _cause(work, plan)
     try:
-        refused = _carry_out(work, stored, plan)
+        unread = _replay(work, stored, plan)
+        removed = remove_missed_deletes(work, plan)
+        left = _publish(work, stored, plan)
     except GuardrailReached as error:
         with changing(work) as connection:
             return lead(connection, work, "recovering", "escalated", f"guardrail: {error}", None)
+    refused = [one for one in left if isinstance(one, Refused)]
     with changing(work) as connection:
         scope = latest_finding(connection, work.incident_id, "scope", Scope)
-        if refused and scope is not None and scope.strategy == "wait":
-            detail = {"cause": _cause(work, plan)}
-            told = f"still wrong ({refused[0]}); the windows stay quarantined"
-            return lead(connection, work, "recovering", "waiting_for_cause", told, plan.revision, detail)
-        told = f"replayed and published; {len(refused)} windows were refused" if refused else "replayed and published"
+        store_finding(
+            connection, work.incident_id, "replay", plan.revision, Replayed(stored.digest, tuple(unread)), work.clock()
+        )
+        if scope is not None and scope.strategy == "wait":
+            if refused:
+                told = f"still wrong ({_told(refused[0])}); the windows stay quarantined"
+                return lead(connection, work, "recovering", "waiting_for_cause", told, plan.revision, {"cause": cause})
+            if left:
+                raise WindowOwned(f"{_told(left[0])}: tried again")
+        wanting = len(removed) + len(left)
+        told = f"replayed and published; {wanting} windows are left" if wanting else "replayed and published"
         return lead(connection, work, "recovering", "verifying", told, None)
 
 
@@ -147,6 +161,7 @@ def verify_incident(work: Work) -> State:
             return lead(connection, work, "verifying", "detected", told, None)
     with available("control database"), work.control.connect() as connection:
         plans = [plan_of(one.body) for one in plans_since_detected(connection, work)]
+        unread = unread_spans(connection, work.incident_id)
     now = work.clock()
     proof = verify(
         work.control,
@@ -155,6 +170,7 @@ def verify_incident(work: Work) -> State:
         work.environment,
         scope,
         plans,
+        unread,
         now,
         owner=work.owner,
         report=work.report,
@@ -165,8 +181,8 @@ def verify_incident(work: Work) -> State:
     with changing(work) as connection:
         store_finding(connection, work.incident_id, "proof", scope.revision, proof, now)
         store_finding(connection, work.incident_id, "loss", scope.revision, loss, now)
-    if proof.missing and proof.may_go_on and len(plans) < MAX_ATTEMPTS:
-        return _next_plan(work, scope, plans, proof)
+    if proof.may_go_on and len(plans) < MAX_ATTEMPTS:
+        return _next_plan(work, scope, plans, unread, proof)
     with changing(work) as connection:
         detail = {"windows": proof.windows, "rows": proof.rows, "missing": proof.missing, "changed": proof.changed}
         if proof.unproven or proof.silent:
@@ -183,33 +199,40 @@ def release_incident(work: Work) -> State:
     incident = current(work)
     if incident.state not in ("recovered", "resolved", "reviewed"):
         return incident.state
-    with available("warehouse"), work.warehouse.begin() as connection:
-        release_holds(connection, work.incident_id, ("recovery",))
-    failpoint("recover.released")
     release_containment(
         work.control, work.warehouse, work.catalog, work.environment, work.incident_id, work.actor, work.clock()
     )
     return incident.state
 
 
-def _cause(work: Work, plan: RecoveryPlan) -> dict[str, str]:
+def _cause(work: Work, plan: RecoveryPlan, *, when_refused: bool = False) -> dict[str, str]:
     """Return what would have to change so that waiting windows may come right, by window."""
-    return window_causes(work.warehouse, work.catalog, [(one.dataset, one.window) for one in plan.publishes])
+    places = [(one.dataset, one.window) for one in plan.publishes]
+    return window_causes(work.warehouse, work.catalog, places, when_refused=when_refused)
 
 
 def _take_windows(work: Work, plan: RecoveryPlan, stored: StoredPlan) -> None:
     places = [(one.dataset, one.window) for one in plan.publishes]
-    with available("warehouse"), work.warehouse.begin() as connection:
-        reason = f"recovery by plan {stored.digest[:12]}"
-        hold_windows(connection, work.incident_id, "recovery", joined(places), reason, work.clock())
+    reason = f"recovery by plan {stored.digest[:12]}"
+    try:
+        for start in range(0, len(places), MAX_WINDOWS):
+            part = joined(places[start : start + MAX_WINDOWS])
+            with available("warehouse"), work.warehouse.begin() as connection:
+                hold_windows(connection, work.incident_id, "recovery", part, reason, work.clock())
+    except WindowOwned:
+        # Who holds a part and waits for the rest would keep the other, who does the same, from going on.
+        with available("warehouse"), work.warehouse.begin() as connection:
+            release_holds(connection, work.incident_id, ("recovery",))
+        raise
     failpoint("recover.held")
     with changing(work) as connection:
         told = f"plan {stored.digest[:12]} is carried out: {plan_told(plan)}"
         lead(connection, work, "planned", "recovering", told, plan.revision, {"digest": stored.digest})
 
 
-def _carry_out(work: Work, stored: StoredPlan, plan: RecoveryPlan) -> list[str]:
-    """Replay and publish; return what was refused or could not be built."""
+def _replay(work: Work, stored: StoredPlan, plan: RecoveryPlan) -> list[Unread]:
+    """Replay what a plan takes from where; return what could not be read to its end."""
+    unread: list[Unread] = []
     capacity = None
     if plan.replays:
         capacity = landing_capacity(work.control, work.warehouse, work.catalog, work.clock())
@@ -232,6 +255,7 @@ def _carry_out(work: Work, stored: StoredPlan, plan: RecoveryPlan) -> list[str]:
         if span.failed:
             said += f"; {span.failed:,} break their contract"
         if span.unavailable:
+            unread.append(Unread(span.dataset, span.window, span.source, span.unavailable))
             said += f"; not read to its end: {span.unavailable}"
         work.report(said)
         detail = {
@@ -246,11 +270,12 @@ def _carry_out(work: Work, stored: StoredPlan, plan: RecoveryPlan) -> list[str]:
                     connection, work.incident_id, NewEntry("replayed", work.actor, said, work.clock(), detail=detail)
                 )
     failpoint("recover.replayed")
-    return [*remove_missed_deletes(work, plan), *_publish(work, stored, plan)]
+    return unread
 
 
-def _publish(work: Work, stored: StoredPlan, plan: RecoveryPlan) -> list[str]:
-    refused: list[str] = []
+def _publish(work: Work, stored: StoredPlan, plan: RecoveryPlan) -> list[Refused | Failed | Skipped]:
+    """Publish what a plan says; return the windows that were refused, could not be built or are somebody else's."""
+    left: list[Refused | Failed | Skipped] = []
     total, done = len(plan.publishes), 0
     key = f"{work.incident_id}:{stored.digest}"
     for dataset in dict.fromkeys(one.dataset for one in plan.publishes):
@@ -272,37 +297,56 @@ def _publish(work: Work, stored: StoredPlan, plan: RecoveryPlan) -> list[str]:
                 case AlreadyDone():
                     pass
                 case Refused() | Failed() | Skipped():
-                    refused.append(f"{outcome.dataset} {outcome.window}: {outcome.message}")
-                    work.report(refused[-1])
+                    left.append(outcome)
+                    work.report(_told(outcome))
             failpoint("recover.published")
-    return refused
+    return left
+
+
+def _told(outcome: Refused | Failed | Skipped) -> str:
+    return f"{outcome.dataset} {outcome.window}: {outcome.message}"
 
 
 def _ask(work: Work, plan: RecoveryPlan) -> State:
     """Lead a plan that needs a person's approval to `awaiting_approval`; return the state."""
     with changing(work) as connection:
         stored = latest_plan(connection, work.incident_id)
-        reasons = list(plan.approval)
+        # A month may have closed since the plan was made.
+        closed = closed_periods(work.catalog, plan.publishes, work.clock())
+        reasons = list(dict.fromkeys((*closed, *plan.approval)))
         if work.catalog.mode != "act":
             reasons.append(f"mode {work.catalog.mode}: every plan waits for a person")
-        if not reasons or (stored is not None and stored.approved_at is not None):
+        if not reasons or (stored is not None and _stands(connection, work, stored)):
             return "planned"
         command = f"incident-pipelines incident approve {work.incident_id} --plan {plan.digest[:12]}"
         told = f"waits for approval ({'; '.join(reasons)}): `{command}`"
         return lead(connection, work, "planned", "awaiting_approval", told, plan.revision)
 
 
-def _next_plan(work: Work, scope: Scope, plans: list[RecoveryPlan], proof: Proof) -> State:
-    plan = _plan(work, _still_missing(scope, proof), plans)
+def _stands(connection: Connection, work: Work, stored: StoredPlan) -> bool:
+    """Whether a plan was approved, and what it publishes is made by the same that it was approved for."""
+    changed = [
+        one.at
+        for one in read_timeline(connection, work.incident_id)
+        if (one.state_from, one.state_to) == ("waiting_for_cause", "planned")
+    ]
+    return stored.approved_at is not None and not any(at > stored.approved_at for at in changed)
+
+
+def _next_plan(
+    work: Work, scope: Scope, plans: list[RecoveryPlan], unread: Mapping[str, Sequence[Unread]], proof: Proof
+) -> State:
+    plan = _plan(work, _still_missing(scope, proof), plans, unread)
     with changing(work) as connection:
         store_plan(connection, work.incident_id, plan.digest, plan.revision, plan.body(), work.actor, work.clock())
-        told = f"{proof.missing:,} events are still missing; the next source: {plan_told(plan)}"
+        missing = f"{proof.missing:,} events are still missing" if proof.missing else "a source was not read to its end"
+        told = f"{missing}; the next source: {plan_told(plan)}"
         lead(connection, work, "verifying", "planned", told, plan.revision, {"digest": plan.digest})
     return _ask(work, plan)
 
 
 def _still_missing(scope: Scope, proof: Proof) -> Scope:
-    wanting = {(one.dataset, one.window): one for one in proof.recounted if one.missing != 0}
+    wanting = {(one.dataset, one.window): one for one in proof.recounted if one.is_open}
     suspects = [
         replace(one, landed=wanting[one.dataset, one.window].after)
         for one in scope.suspects
@@ -311,9 +355,14 @@ def _still_missing(scope: Scope, proof: Proof) -> Scope:
     return replace(scope, suspects=tuple(suspects))
 
 
-def _plan(work: Work, scope: Scope, before: list[RecoveryPlan]) -> RecoveryPlan:
+def _plan(
+    work: Work,
+    scope: Scope,
+    before: Sequence[RecoveryPlan] = (),
+    unread: Mapping[str, Sequence[Unread]] | None = None,
+) -> RecoveryPlan:
     now = work.clock()
-    capacity = landing_capacity(work.control, work.warehouse, work.catalog, now)
+    capacity = known_capacity(work.control, now)
     environment = {**work.environment, "WAREHOUSE_URL": reading_url(work.environment["WAREHOUSE_URL"])}
     environment.pop("CONTROL_DATABASE_URL", None)
     plan = make_plan(
@@ -322,19 +371,23 @@ def _plan(work: Work, scope: Scope, before: list[RecoveryPlan]) -> RecoveryPlan:
         scope,
         now,
         before=before,
+        unread=unread,
         events_per_second=capacity * SHARE_OF_PEAK,
         report=work.report,
     )
     with available("control database"), work.control.connect() as connection:
         made = len(plans_of(connection, work.incident_id))
-    return replace(plan, number=made + 1, sums=mart_sums(work.warehouse, work.catalog, _ended(plan, scope)))
+    # What a plan before it has published has moved already: of each window the sums before the first plan count.
+    known = {(one.dataset, one.window) for earlier in before for one in earlier.publishes}
+    fresh = [one for one in plan.publishes if (one.dataset, one.window) not in known]
+    return replace(plan, number=made + 1, sums=mart_sums(work.warehouse, work.catalog, _ended(fresh, scope)))
 
 
 def _loss(work: Work, scope: Scope, proof: Proof, plans: list[RecoveryPlan]) -> LossStatement:
-    windows = [one for plan in plans for one in plan.publishes]
+    windows = published_by(work.catalog, plans)
     places = [(one.dataset, one.window) for one in windows if one.dataset in work.catalog.landed]
-    before = plans[0].sums if plans else {}
-    restated = moved(before, mart_sums(work.warehouse, work.catalog, _ended(plans[0], scope))) if plans else ()
+    before = added(plan.sums for plan in plans)
+    restated = moved(before, mart_sums(work.warehouse, work.catalog, _ended(windows, scope)))
     gone = [
         Suspect(one.dataset, one.window, one.declared, one.after, one.stated) for one in proof.recounted if one.missing
     ]
@@ -352,9 +405,9 @@ def _loss(work: Work, scope: Scope, proof: Proof, plans: list[RecoveryPlan]) -> 
     )
 
 
-def _ended(plan: RecoveryPlan, scope: Scope) -> list[Affected]:
+def _ended(windows: Iterable[Affected], scope: Scope) -> list[Affected]:
     """Return the windows that were over when they were looked at: the numbers of others move by themselves."""
-    return [one for one in plan.publishes if one.window.end <= scope.as_of]
+    return [one for one in windows if one.window.end <= scope.as_of]
 
 
 def _look(work: Work, now: datetime) -> Scope:

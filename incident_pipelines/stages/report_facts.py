@@ -47,6 +47,7 @@ def report_facts(page: IncidentPage, catalog: Catalog, incidents: Iterable[Incid
         loss=page.loss,
         reported=page.reported,
         history=history_of(page.incident, incidents, page.as_of),
+        salvage=page.salvage,
         mode=page.mode,
         as_of=page.as_of,
     )

@@ -32,6 +32,7 @@ from incident_pipelines.core.incidents.scope import (
     Strategy,
     Suspect,
     downstream_of,
+    landing_writes_gaps,
     strategy_of,
 )
 from incident_pipelines.core.recovery.coverage import SETTLED_AFTER
@@ -85,7 +86,7 @@ def scope_of(
     strategy = strategy_of(incident.cause, incident.type)
     match strategy:
         case "replay":
-            _missing_events(warehouse, catalog, environment, incident, now, found, report)
+            _missing_events(warehouse, catalog, environment, incident, signals, now, found, report)
             _stale(warehouse, catalog, incident, found)
         case "catch_up":
             _stale(warehouse, catalog, incident, found)
@@ -138,6 +139,7 @@ def _missing_events(
     catalog: Catalog,
     environment: Mapping[str, str],
     incident: Incident,
+    signals: Sequence[RaisedSignal],
     now: datetime,
     found: _Found,
     report: Report,
@@ -150,7 +152,18 @@ def _missing_events(
     for name in datasets:
         report(f"{name}: counting what is missing")
         ranges = [(g.last_landed_at, g.detected_at) for g in gaps if g.dataset == name]
+        if not ranges and not landing_writes_gaps(incident.cause):
+            ranges = _named_ranges(incident, signals, name, now)
         _suspects(catalog, environment, catalog.landed[name], incident, ranges, now, found)
+
+
+def _named_ranges(
+    incident: Incident, signals: Sequence[RaisedSignal], dataset: str, now: datetime
+) -> list[tuple[datetime | None, datetime]]:
+    """Return when events may have been lost as far as anybody names it: the signals' windows, else the incident's."""
+    windows = [one.window for one in signals if one.dataset == dataset and one.window is not None]
+    windows = windows or ([incident.window] if incident.window is not None else [])
+    return [(window.start + HOUR, min(window.end, now)) for window in windows if window.start < now] or [(None, now)]
 
 
 def _stale(warehouse: Engine, catalog: Catalog, incident: Incident, found: _Found) -> None:
@@ -188,12 +201,12 @@ def _suspects(
         found.notes.append(f"{contract.name}: {error}; what is missing can only be bounded")
         declared = [None] * len(asked)
     if any(total is not None for total in declared):
-        landed = LandingLogSource(catalog, environment).coverage(contract.name, asked)
+        landed = LandingLogSource(catalog, environment).events(contract.name, asked)
         known = [total for total in declared if total is not None]
         found.totals.append(CountedTotals(contract.name, len(known), sum(known)))
         for window, total, held in zip(asked, declared, landed, strict=True):
             gone = found.stated.get((contract.name, TimeWindow.hour_of(window.start).start), 0)
-            suspect = Suspect(contract.name, window, total, held.events, gone)
+            suspect = Suspect(contract.name, window, total, held, gone)
             # Where nobody declared anything, nothing was sent: the producer declares every minute in which it sends.
             if suspect.missing:
                 found.suspects.append(suspect)
@@ -201,7 +214,7 @@ def _suspects(
     touched = [window for window in asked if windows is not None or _may_hold(window, ranges)]
     if touched:
         found.notes.append(
-            f"{contract.name} has no control totals: every window between the last landed record and the gap is suspect"
+            f"{contract.name}: nobody tells how many events there were; windows where some may be missing are suspect"
         )
     found.suspects += [Suspect(contract.name, window, None, None) for window in touched]
 
@@ -312,11 +325,11 @@ def _lost_minutes(
         except SourceUnavailable as error:
             notes.append(str(error))
             return [suspect.window]
-        landed = log.coverage(suspect.dataset, parts)
+        landed = log.events(suspect.dataset, parts)
         short = [
             part
             for part, total, held in zip(parts, declared, landed, strict=True)
-            if total is not None and held.events is not None and held.events < total
+            if total is not None and held < total
         ]
         return short or [suspect.window]
 

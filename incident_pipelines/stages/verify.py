@@ -1,6 +1,7 @@
 """Proves a recovery on the exact scope: counted again, published twice, compared again. Nothing else may close it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 
@@ -15,8 +16,8 @@ from incident_pipelines.core.errors import IncidentPipelinesError, SourceUnavail
 from incident_pipelines.core.incidents.joining import datasets_of
 from incident_pipelines.core.incidents.scope import Affected, Scope, Suspect
 from incident_pipelines.core.recovery.loss import Brought
-from incident_pipelines.core.recovery.plan import RecoveryPlan
-from incident_pipelines.core.recovery.proof import Proof, Recounted
+from incident_pipelines.core.recovery.plan import RecoveryPlan, tried_for
+from incident_pipelines.core.recovery.proof import Proof, Recounted, Unread
 from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stages.publish import PublishedWindow
 from incident_pipelines.stages.reconcile import reconcile
@@ -37,6 +38,7 @@ def verify(
     environment: Mapping[str, str],
     scope: Scope,
     plans: Sequence[RecoveryPlan],
+    unread: Mapping[str, Sequence[Unread]],
     now: datetime,
     *,
     owner: str,
@@ -48,6 +50,7 @@ def verify(
     Args:
         environment: addresses of the warehouse and of the catalog's sources.
         plans: of the scope's revision, that were carried out.
+        unread: what each of them could not read to its end, by its digest.
         now: aware.
         owner: who does it; shown to others that want a window.
         check: called before each window; raises if it has to stop.
@@ -57,15 +60,16 @@ def verify(
     """
     report("counting the scope again")
     position = _position(warehouse, scope.datasets)
-    recounted = recount(catalog, environment, scope, plans)
-    publishes = plans[-1].publishes if plans else ()
+    recounted = recount(catalog, environment, scope, plans, unread)
+    publishes = published_by(catalog, plans)
     unproven: list[str] = []
     rows = changed = 0
     for number, one in enumerate(publishes, start=1):
         check()
         if number % 50 == 1:
             report(f"publishing again, window {number} of {len(publishes)}: nothing may change")
-        outcome = _second_run(warehouse, catalog, scope.incident_id, one, owner)
+        is_open = one.window.end > scope.as_of
+        outcome = _second_run(warehouse, catalog, scope.incident_id, one, owner, is_open=is_open)
         if isinstance(outcome, PublishedWindow):
             rows += outcome.rows
             changed += outcome.changed_rows
@@ -88,6 +92,16 @@ def verify(
     )
 
 
+def published_by(catalog: Catalog, plans: Sequence[RecoveryPlan]) -> list[Affected]:
+    """Return the windows that some plans publish, each once, inputs before what is made from them."""
+    found: dict[tuple[str, TimeWindow], Affected] = {}
+    for plan in plans:
+        for one in plan.publishes:
+            found.setdefault((one.dataset, one.window), one)
+    order = [*catalog.landed, *catalog.marts]
+    return sorted(found.values(), key=lambda one: (order.index(one.dataset), one.window))
+
+
 def brought_back(warehouse: Engine, catalog: Catalog, incident_id: str) -> dict[str, Brought]:
     """Return what was appended on an incident's behalf, by dataset, counted in the log itself."""
     found: dict[str, Brought] = {}
@@ -107,13 +121,21 @@ def duplicates_of(warehouse: Engine, places: Sequence[tuple[str, TimeWindow]]) -
 
 
 def recount(
-    catalog: Catalog, environment: Mapping[str, str], scope: Scope, plans: Sequence[RecoveryPlan]
+    catalog: Catalog,
+    environment: Mapping[str, str],
+    scope: Scope,
+    plans: Sequence[RecoveryPlan] = (),
+    unread: Mapping[str, Sequence[Unread]] | None = None,
 ) -> list[Recounted]:
     """Return what of a scope the log has now.
 
     Args:
         environment: addresses of the warehouse and of the catalog's sources.
         plans: that were carried out: they tell which sources are left.
+        unread: what each of them could not read to its end, by its digest.
+
+    Raises:
+        SourceUnavailable: the warehouse does not answer.
     """
     found: list[Recounted] = []
     log = LandingLogSource(catalog, environment)
@@ -124,16 +146,18 @@ def recount(
             declared = declared_events(catalog, environment, dataset, windows)
         except SourceUnavailable:
             declared = [one.declared for one in suspects]
-        for suspect, total, held in zip(suspects, declared, log.coverage(dataset, windows), strict=True):
-            silent, untried = _left(suspect, plans)
+        for suspect, total, held in zip(suspects, declared, log.events(dataset, windows), strict=True):
+            broken, silent, untried = _left(suspect, plans, unread or {})
             found.append(
-                Recounted(dataset, suspect.window, total, suspect.landed, held.events, silent, untried, suspect.stated)
+                Recounted(dataset, suspect.window, total, suspect.landed, held, silent, untried, suspect.stated, broken)
             )
     return found
 
 
-def _left(suspect: Suspect, plans: Sequence[RecoveryPlan]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the sources that did not answer for a part of a window, and those with something that were not taken."""
+def _left(
+    suspect: Suspect, plans: Sequence[RecoveryPlan], unread: Mapping[str, Sequence[Unread]]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the sources of a part of a window that broke off, that do not answer, and that are still to be read."""
     choices = [
         choice
         for plan in plans[-1:]
@@ -141,23 +165,21 @@ def _left(suspect: Suspect, plans: Sequence[RecoveryPlan]) -> tuple[tuple[str, .
         if (replay.dataset, replay.window) == (suspect.dataset, suspect.window)
         for choice in replay.choices
     ]
-    taken = {choice.source for choice in choices if choice.taken}
-    tried = taken | {
-        source
-        for plan in plans
-        for replay in plan.replays
-        if (replay.dataset, replay.window) == (suspect.dataset, suspect.window)
-        for source in replay.sources
-    }
+    tried = tried_for(suspect, plans, unread)
+    broken = tuple(choice.source for choice in choices if choice.taken and choice.source not in tried)
     silent = tuple(choice.source for choice in choices if choice.silent)
-    untried = tuple(one.source for one in choices if one.usable and one.events and one.source not in tried)
-    return silent, untried
+    untried = tuple(one.source for one in choices if one.usable and one.events != 0 and one.source not in tried)
+    return broken, (*silent, *broken), untried
 
 
 def _second_run(
-    warehouse: Engine, catalog: Catalog, incident_id: str, one: Affected, owner: str
+    warehouse: Engine, catalog: Catalog, incident_id: str, one: Affected, owner: str, *, is_open: bool
 ) -> PublishedWindow | str:
-    """Publish a window until it is made from the log as it stands, and once more; return the last time."""
+    """Publish a window until it is made from the log as it stands, and once more; return the last time.
+
+    Args:
+        is_open: events still come into it, faster perhaps than it can be published: that disproves nothing.
+    """
     version: int | None = None
     outcome = None
     for _ in range(TRIES):
@@ -172,6 +194,8 @@ def _second_run(
             return outcome
         version = outcome.version
     assert outcome is not None
+    if is_open:
+        return replace(outcome, changed_rows=0)
     return "its log moves faster than it can be published"
 
 

@@ -11,8 +11,13 @@ from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.windows import TimeWindow
 
 
-def window_causes(warehouse: Engine, catalog: Catalog, places: Sequence[tuple[str, TimeWindow]]) -> dict[str, str]:
+def window_causes(
+    warehouse: Engine, catalog: Catalog, places: Sequence[tuple[str, TimeWindow]], *, when_refused: bool = False
+) -> dict[str, str]:
     """Return version of the inputs, contract and SQL of windows, by dataset and start.
+
+    Args:
+        when_refused: of a window that was refused, the inputs that it was refused for, and not those of now.
 
     Raises:
         SourceUnavailable: the warehouse does not answer.
@@ -24,6 +29,9 @@ def window_causes(warehouse: Engine, catalog: Catalog, places: Sequence[tuple[st
             contract = mart.contract if mart else catalog.landed[dataset]
             made_by = f"{contract!r}{(mart.sql, mart.quality) if mart else ''}"
             digest = hashlib.sha256(made_by.encode()).hexdigest()[:16]
-            version = read_inputs(connection, dataset, window).version
+            inputs = read_inputs(connection, dataset, window)
+            version = inputs.version
+            if when_refused and inputs.refused_version is not None:
+                version = inputs.refused_version
             found[f"{dataset} {window.start.isoformat()}"] = f"{version} {digest}"
     return found

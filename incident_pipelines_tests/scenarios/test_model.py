@@ -304,7 +304,7 @@ class Model(RuleBasedStateMachine):
         take_signals(self.shop.control, self.shop.catalog, now)
         for incident_id in incidents_to_contain(self.shop.control):
             contain_incident(*given, incident_id, RUN, now)
-        for incident_id in incidents_to_release(self.shop.control):
+        for incident_id in incidents_to_release(self.shop.control, self.shop.warehouse):
             release_containment(*given, incident_id, RUN, now)
 
     @rule(seed=SEEDS, count=st.integers(1, 3))

@@ -125,7 +125,7 @@ def ward(opened: Ward) -> Iterator[Ward]:
         )
         for incident_id in left.scalars():
             incidents.resolve(opened.control, incident_id, "the test is over", ANA, NOW)
-    for incident_id in incidents_to_release(opened.control):
+    for incident_id in incidents_to_release(opened.control, opened.shop.warehouse):
         opened.release(incident_id)
     opened.shop.execute("DELETE FROM publication.holds")
     opened.shop.execute("DELETE FROM protection.revocations")
@@ -289,12 +289,12 @@ def test_what_was_undone_is_done_anew_when_the_incident_begins_again(ward: Ward)
 def test_an_incident_that_a_person_closes_is_released_by_the_next_tick(ward: Ward) -> None:
     incident_id = ward.change_outside()
     ward.contain(incident_id)
-    assert incidents_to_release(ward.control) == []
+    assert incidents_to_release(ward.control, ward.shop.warehouse) == []
     incidents.resolve(ward.control, incident_id, "false alarm", ANA, NOW)
-    assert incidents_to_release(ward.control) == [incident_id]
+    assert incidents_to_release(ward.control, ward.shop.warehouse) == [incident_id]
     ward.release(incident_id)
     assert ward.held() == set()
-    assert incidents_to_release(ward.control) == []
+    assert incidents_to_release(ward.control, ward.shop.warehouse) == []
 
 
 def dies(ward: Ward, what: Any, incident_id: str, failpoint: str) -> None:

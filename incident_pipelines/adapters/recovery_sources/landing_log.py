@@ -67,8 +67,20 @@ class LandingLogSource:
         self._catalog = catalog
         self._url = environment.get("WAREHOUSE_URL")
 
+    def events(self, dataset: str, windows: Sequence[TimeWindow]) -> list[int]:
+        """Return how many different events of each window were landed.
+
+        Raises:
+            SourceUnavailable: the warehouse does not answer, or not in time: that is never taken for none.
+        """
+        found = self.coverage(dataset, windows)
+        for one in found:
+            if one.events is None:
+                raise SourceUnavailable(f"the log of {dataset} cannot be counted: {one.reason}")
+        return [one.events or 0 for one in found]
+
     def coverage(self, dataset: str, windows: Sequence[TimeWindow]) -> list[Coverage]:
-        """Return how many different events of each window were landed."""
+        """Return how many different events of each window were landed; where that is not known, that."""
         try:
             with self._reading() as connection:
                 rows = connection.execute(

@@ -1,4 +1,4 @@
-"""What was found out about incidents: scope, proof and loss, in the control database."""
+"""What was found out about incidents: scope, replay, proof and loss, in the control database."""
 
 from datetime import datetime
 from typing import Literal, TypeVar
@@ -7,10 +7,10 @@ import msgspec
 from sqlalchemy import Connection
 
 from incident_pipelines.adapters.databases.statements import query
-from incident_pipelines.core.recovery.proof import Proof
+from incident_pipelines.core.recovery.proof import Proof, Replayed, Unread
 from incident_pipelines.core.windows import TimeWindow
 
-FindingKind = Literal["scope", "proof", "loss"]
+FindingKind = Literal["scope", "replay", "proof", "loss"]
 
 _Finding = TypeVar("_Finding")
 
@@ -45,12 +45,21 @@ def latest_finding(
     return None if body is None else msgspec.convert(body, form)
 
 
+def unread_spans(connection: Connection, incident_id: str) -> dict[str, tuple[Unread, ...]]:
+    """Return what each plan of an incident could not read to its end when it was carried out last, by plan digest."""
+    rows = connection.execute(query("replay_findings"), {"incident_id": incident_id})
+    return {one.digest: one.unread for one in (msgspec.convert(body, Replayed) for (body,) in rows)}
+
+
 def stated_losses(connection: Connection, incident_id: str) -> dict[tuple[str, datetime], int]:
-    """Return how many events other incidents have stated to be gone for good, by dataset and hour."""
+    """Return how many events other incidents have stated to be gone for good, by dataset and hour.
+
+    What a source that did not answer may still have was never stated to be gone.
+    """
     found: dict[tuple[str, datetime], int] = {}
     for (body,) in connection.execute(query("stated_losses"), {"incident_id": incident_id}):
         for one in msgspec.convert(body, Proof).recounted:
-            if one.missing:
+            if one.missing and not one.silent:
                 hour = TimeWindow.hour_of(one.window.start).start
                 found[one.dataset, hour] = found.get((one.dataset, hour), 0) + one.missing
     return found

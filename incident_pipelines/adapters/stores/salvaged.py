@@ -40,7 +40,11 @@ def refused_salvages(connection: Connection, salvage: str, keys: Sequence[str]) 
     return {row.key: row.outcome or "" for row in rows}
 
 
-def salvage_totals(connection: Connection, salvage: str, incident_id: str | None) -> Mapping[State, int]:
-    """Return how many cases of an incident, or of none, ended how."""
+def salvage_totals(connection: Connection, salvage: str | None, incident_id: str | None) -> Mapping[State, int]:
+    """Return how many cases of an incident, or of none, ended how.
+
+    Args:
+        salvage: name of one; None for all of them together.
+    """
     rows = connection.execute(query("salvage_totals"), {"salvage": salvage, "incident_id": incident_id})
     return {row.state: int(row.cases) for row in rows}

@@ -36,7 +36,7 @@ class Hold:
 
     def overlaps(self, dataset: str, window: TimeWindow) -> bool:
         """Whether it holds some of these windows."""
-        return self.dataset == dataset and self.window.start < window.end and window.start < self.window.end
+        return self.dataset == dataset and self.window.overlaps(window)
 
 
 def publisher_of(holds: Iterable[Hold]) -> Hold | None:

@@ -39,6 +39,11 @@ STRATEGIES: dict[str, Strategy] = {
 """By class of cause; see `core.incidents.causes`."""
 
 
+def landing_writes_gaps(cause: str) -> bool:
+    """Whether landing writes down the offsets of all that is lost by a cause: then nothing else is suspect."""
+    return cause == "log_retention"
+
+
 def strategy_of(cause: str, incident_type: str) -> Strategy:
     """Return how an incident is brought to its end; what nobody has a strategy for is left to a person."""
     if incident_type == "breach":

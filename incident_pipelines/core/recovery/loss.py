@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Literal
 
 from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.contracts.model import Landed, RowsContract, TableSource
 from incident_pipelines.core.incidents.scope import (
     CountedTotals,
     LostOffsets,
@@ -32,6 +34,12 @@ class Brought:
     dead_letters: int
 
 
+Basis = Literal["totals", "source", "offsets", "nothing"]
+"""totals: the producer's control totals, exactly; source: the table itself, which was read again to its end; offsets:
+those that aged out, at most; nothing: no event of it was suspected of being missing.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetLoss:
     """What became of one dataset's events.
@@ -46,7 +54,7 @@ class DatasetLoss:
         duplicates: copies that the log holds and published tables do not.
         sources: what was asked, in the contract's order.
         evidence: what the numbers stand on, each in one line.
-        suspected: whether anything of it may have been missing at all.
+        basis: what tells how many events are missing.
     """
 
     dataset: str
@@ -59,12 +67,7 @@ class DatasetLoss:
     dead_letters: int = 0
     sources: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
-    suspected: bool = True
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether offsets alone tell how many events are missing, if anything does; else it is known exactly."""
-        return self.suspected and self.declared is None
+    basis: Basis = "totals"
 
     @property
     def is_whole(self) -> bool:
@@ -159,7 +162,9 @@ def loss_of(
         totals = next((one for one in scope.totals if one.dataset == name), None)
         silent = [one for one in exact if one.missing and one.silent]
         unknown: int | None = sum(one.missing or 0 for one in silent)
-        if inexact:
+        # A table says by itself what belongs into its window, once all of that was read again.
+        reread = is_table(catalog.landed[name]) and not any(one.silent or one.untried for one in inexact)
+        if inexact and not reread:
             bound = _bound(ranges)
             unknown = None if bound is None else max(0, bound - back.events)
         gone = sum(one.missing or 0 for one in exact if not one.silent)
@@ -183,7 +188,7 @@ def loss_of(
                     *_where(segments, name),
                     *worth_told(scope.worth, {name: gone}, "gone for good"),
                 ),
-                suspected=bool(counted or ranges or totals),
+                basis=_basis(counted, inexact, ranges, totals, reread=reread),
             )
         )
     return LossStatement(
@@ -200,6 +205,26 @@ def loss_of(
 def _sources(catalog: Catalog, name: str) -> tuple[str, ...]:
     contract = catalog.landed[name]
     return contract.recovery_sources
+
+
+def is_table(contract: Landed) -> bool:
+    """Whether a dataset's rows are read from a table, which has them for good."""
+    return isinstance(contract, RowsContract) and isinstance(contract.origin, TableSource)
+
+
+def _basis(
+    counted: Sequence[Recounted],
+    inexact: Sequence[Recounted],
+    ranges: Sequence[LostOffsets],
+    totals: CountedTotals | None,
+    *,
+    reread: bool,
+) -> Basis:
+    if inexact:
+        return "source" if reread else "offsets"
+    if counted or totals is not None:
+        return "totals"
+    return "offsets" if ranges else "nothing"
 
 
 def _bound(ranges: Sequence[LostOffsets]) -> int | None:

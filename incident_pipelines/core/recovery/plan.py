@@ -11,6 +11,7 @@ import msgspec
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.scope import Affected, Scope, Suspect, downstream_of
 from incident_pipelines.core.recovery.coverage import LANDING_LOG, Coverage, Recoverability, choose
+from incident_pipelines.core.recovery.proof import Unread
 from incident_pipelines.core.windows import TimeWindow
 
 SECONDS_FOR_A_WINDOW = 0.1
@@ -181,6 +182,27 @@ def plan_recovery(
         approval=tuple(approval),
         estimate=Estimate(events, len(publishes), round(seconds, 1), events_per_second),
         notes=tuple(notes),
+    )
+
+
+def tried_for(
+    suspect: Suspect, plans: Sequence[RecoveryPlan], unread: Mapping[str, Sequence[Unread]]
+) -> frozenset[str]:
+    """Return the sources that some plans have read to their end for a part of a window.
+
+    Args:
+        unread: what each plan could not read to its end, by its digest.
+    """
+    return frozenset(
+        source
+        for plan in plans
+        for replay in plan.replays
+        if (replay.dataset, replay.window) == (suspect.dataset, suspect.window)
+        for source in replay.sources
+        if not any(
+            (one.dataset, one.source) == (suspect.dataset, source) and one.window.overlaps(suspect.window)
+            for one in unread.get(plan.digest, ())
+        )
     )
 
 

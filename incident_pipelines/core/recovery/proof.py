@@ -8,15 +8,42 @@ from incident_pipelines.core.windows import TimeWindow
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A span of a source that a replay could not read to its end: what else it holds there is not known.
+
+    Args:
+        told: what the source answered.
+    """
+
+    dataset: str
+    window: TimeWindow
+    source: str
+    told: str
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What carrying out a plan has left open.
+
+    Args:
+        digest: of the plan.
+    """
+
+    digest: str
+    unread: tuple[Unread, ...] = ()
+
+
+@dataclass(frozen=True)
 class Recounted:
     """A part of a window, counted again after the recovery.
 
     Args:
         declared: control total; None where there is none.
         before, after: different events that the log had when it was scoped, and has now; None where unknown.
-        silent: sources that did not answer, and so may still have what is missing.
+        silent: sources that did not answer, or not to their end, and so may still have what is missing.
         untried: sources that have something of it and were not replayed.
         stated: events that earlier incidents have stated to be gone for good.
+        unread: of the silent sources, those that broke off while they were replayed.
     """
 
     dataset: str
@@ -27,6 +54,12 @@ class Recounted:
     silent: tuple[str, ...] = ()
     untried: tuple[str, ...] = ()
     stated: int = 0
+    unread: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether events are missing, or may be in a source that broke off."""
+        return bool(self.missing or (self.missing is None and self.unread))
 
     @property
     def missing(self) -> int | None:
@@ -67,13 +100,13 @@ class Proof:
 
     @property
     def may_go_on(self) -> bool:
-        """Whether there is a source that has not been tried for what is still missing, or not proved whole."""
-        return any(one.untried for one in self.recounted if one.missing != 0)
+        """Whether there is a source for what is still open that has not been read to its end."""
+        return any(one.untried for one in self.recounted if one.is_open)
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """Sources that did not answer about something that is still missing."""
-        return tuple(dict.fromkeys(name for one in self.recounted if one.missing for name in one.silent))
+        """Sources that did not answer about something that is still missing, or may be."""
+        return tuple(dict.fromkeys(name for one in self.recounted if one.missing != 0 for name in one.silent))
 
 
 def parts(recounted: Iterable[Recounted], dataset: str) -> list[Recounted]:

@@ -49,6 +49,18 @@ class MadePlan:
 
 
 @dataclass(frozen=True)
+class Salvage:
+    """Unfinished cases that were completed by the application's own call.
+
+    Args:
+        tried: for how many it was called.
+    """
+
+    completed: int = 0
+    tried: int = 0
+
+
+@dataclass(frozen=True)
 class ReportedMart:
     """A mart whose numbers are reported for good when their month is over.
 
@@ -108,6 +120,7 @@ class ReportFacts:
     loss: LossStatement | None
     reported: tuple[ReportedMart, ...]
     history: History
+    salvage: Salvage
     mode: Mode
     as_of: datetime
 

@@ -72,13 +72,14 @@ def _rest(loss: LossStatement) -> list[str]:
 
 
 def _basis(loss: LossStatement) -> str:
-    suspected = [one for one in loss.datasets if one.suspected]
-    if not suspected:
+    counted = [one for one in loss.datasets if one.basis != "nothing"]
+    if not counted:
         return "Nothing had to be counted."
-    bounded = ", ".join(_words(one.dataset) for one in suspected if one.is_bounded)
+    bounded = ", ".join(_words(one.dataset) for one in counted if one.basis == "offsets")
     if not bounded:
-        return "Exact: the producers' control totals."
-    if all(one.is_bounded for one in suspected):
+        by_totals = any(one.basis == "totals" for one in counted)
+        return "Exact: the producers' control totals." if by_totals else "Exact: the tables were read again."
+    if all(one.basis == "offsets" for one in counted):
         return f"Bounds, not counts: no control totals for {bounded}."
     return f"Exact by the producers' control totals, except {bounded}: no totals, so offsets bound it at best."
 

@@ -52,13 +52,17 @@ def is_rows(one: Restated) -> bool:
 
 def stands_on(one: DatasetLoss) -> str:
     """Return what the numbers of a dataset stand on."""
-    if not one.suspected:
-        return "nothing of it was suspected of being missing"
-    if one.unknown_at_most is None:
-        return "not known: there are no control totals, and no offsets bound it"
-    if one.declared is not None:
-        silent = "; a source that did not answer may still have some" if one.unknown_at_most else ""
-        return f"exact: the producer's control totals{silent}"
-    if one.unknown_at_most:
-        return "a bound: offsets that aged out, which count what is no record too"
-    return "a bound: no more offsets aged out than events were brought back"
+    match one.basis:
+        case "nothing":
+            return "nothing of it was suspected of being missing"
+        case "source":
+            return "exact: its table was read again to its end"
+        case "totals":
+            silent = "; a source that did not answer may still have some" if one.unknown_at_most else ""
+            return f"exact: the producer's control totals{silent}"
+        case "offsets":
+            if one.unknown_at_most is None:
+                return "not known: there are no control totals, and no offsets bound it"
+            if one.unknown_at_most:
+                return "a bound: offsets that aged out, which count what is no record too"
+            return "a bound: no more offsets aged out than events were brought back"

@@ -57,7 +57,8 @@ def loss_model(facts: ReportFacts) -> list[Values]:
     """Return the terms of λ × T × (1 − s) and their product, each with what it is taken from.
 
     λ is how many events an hour the producers declared where this incident was, T how long it was noticed by nobody or
-    contained by nobody, s the share of what was missing that came back.
+    contained by nobody, s the share that came back: of unfinished cases where salvage was tried for some, else of
+    missing events.
     """
     one = facts.incident
     declared = [s for s in (facts.scope.suspects if facts.scope else ()) if s.declared is not None]
@@ -66,7 +67,7 @@ def loss_model(facts: ReportFacts) -> list[Values]:
     exposed = None
     if one.contained_at is not None:
         exposed = max((one.contained_at - one.began_at).total_seconds(), 0.0) / _HOUR
-    share = _salvaged(facts)
+    share, share_how = _salvaged(facts)
     known = rate is not None and exposed is not None and share is not None
     expected = f"{(rate or 0) * (exposed or 0) * (1 - (share or 0)):,.1f} events" if known else "not known"
     actual = f"{facts.loss.unrecoverable:,} events" if facts.loss is not None else "not known"
@@ -87,7 +88,7 @@ def loss_model(facts: ReportFacts) -> list[Values]:
         _term(
             "s",
             "not known" if share is None else f"{share:.4f}",
-            "recovered of all that was missing, by control totals",
+            share_how,
         ),
         _term("λ × T × (1 − s)", expected, f"expected of an incident like this; this one has lost {actual}"),
         _term("T of all incidents", seconds_text(usual), "MTTD + MTTM, means over all incidents"),
@@ -99,12 +100,16 @@ def _term(name: str, value: str, how: str) -> Values:
     return {"name": name, "value": value, "how": how}
 
 
-def _salvaged(facts: ReportFacts) -> float | None:
-    loss = facts.loss
-    if loss is None or any(one.is_bounded for one in loss.datasets):
-        return None
+def _salvaged(facts: ReportFacts) -> tuple[float | None, str]:
+    """Return s, and how it was computed."""
+    salvage, loss = facts.salvage, facts.loss
+    if salvage.tried:
+        return salvage.completed / salvage.tried, f"completed of {counted(salvage.tried, 'case')} that salvage tried"
+    how = "recovered of all that was missing, by control totals"
+    if loss is None or any(one.basis == "offsets" for one in loss.datasets):
+        return None, how
     missing = loss.recovered + loss.unrecoverable
-    return loss.recovered / missing if missing else None
+    return (loss.recovered / missing if missing else None), how
 
 
 def _whys(facts: ReportFacts) -> list[Values]:

@@ -65,7 +65,7 @@ def open_incidents_sensor(
                                 control_engine, warehouse_engine, catalog, incident.incident_id, SENSOR, now
                             )
                             waiting += [f"{incident.incident_id}: {reason}" for reason in left]
-                        case "release" if is_still_contained(control_engine, incident.incident_id):
+                        case "release" if is_still_contained(control_engine, warehouse_engine, incident.incident_id):
                             requests += _run(context, control_engine, one, waiting, now)
                         case "release" | "wait":
                             waiting.append(f"{incident.incident_id}: {course.why}")

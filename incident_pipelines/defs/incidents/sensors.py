@@ -45,12 +45,16 @@ def new_signals_sensor(
             try:
                 taken = take_signals(engine, catalog, clock())
                 _log(context, taken)
-                # What a person has closed is no longer to be contained, whatever the mode is now.
-                steps: list[tuple[str, Step]] = [(one, release_containment) for one in incidents_to_release(engine)]
+                steps: list[tuple[str, Step]] = []
                 if catalog.mode != "observe":
                     steps += [(one, contain_incident) for one in incidents_to_contain(engine)]
             except SourceUnavailable as error:
                 raise dg.Failure(f"no incidents can be opened: {error}") from error
+            try:
+                # What a person has closed is no longer to be contained, whatever the mode is now.
+                steps += [(one, release_containment) for one in incidents_to_release(engine, warehouse_engine)]
+            except SourceUnavailable as error:  # landers and retention can be put right without a warehouse
+                context.log.error("nothing can be let go of: %s", error)
             changed: list[str] = []
             for incident_id, step in steps:
                 try:

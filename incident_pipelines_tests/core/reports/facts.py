@@ -13,7 +13,7 @@ from incident_pipelines.core.incidents.triage import Audience, triage
 from incident_pipelines.core.recovery.loss import DatasetLoss, LossStatement, Restated
 from incident_pipelines.core.recovery.plan import Choice, RecoveryPlan, Replay
 from incident_pipelines.core.recovery.proof import Proof, Recounted
-from incident_pipelines.core.reports.facts import MadePlan, ReportedMart, ReportFacts, history_of
+from incident_pipelines.core.reports.facts import MadePlan, ReportedMart, ReportFacts, Salvage, history_of
 from incident_pipelines.core.windows import DAY, HOUR, TimeWindow
 
 NOON = datetime(2026, 3, 6, 12, tzinfo=UTC)
@@ -31,6 +31,7 @@ TODAY = TimeWindow.day_of(NOON)
 
 def loss_of(dataset: str, **changes: Any) -> DatasetLoss:
     values: dict[str, Any] = {"declared": 1_000, "recovered": 0, "unrecoverable": 0, "unknown_at_most": 0}
+    values["basis"] = "totals" if changes.get("declared", 1) is not None else "offsets"
     return DatasetLoss(dataset=dataset, producer=f"{dataset} team", **{**values, **changes})
 
 
@@ -128,6 +129,7 @@ def facts(state: State = "detected", *, after: timedelta = MINUTE, **changes: An
         else None,
         reported=(ReportedMart("sales", "finance", ("executives",), ("payments",)),),
         history=history_of(incident, [incident], now),
+        salvage=Salvage(),
         mode="act",
         as_of=now,
     )

@@ -11,7 +11,7 @@ import pytest
 from incident_pipelines.adapters.report_templates import read_templates
 from incident_pipelines.core.recovery.loss import DatasetLoss
 from incident_pipelines.core.reports.due import REPORT_KINDS, DueReport, due_reports
-from incident_pipelines.core.reports.facts import ReportFacts
+from incident_pipelines.core.reports.facts import ReportFacts, Salvage
 from incident_pipelines.core.reports.headline import headline
 from incident_pipelines.core.reports.markdown import BadTemplate, filled, shown
 from incident_pipelines.core.reports.postmortem import loss_model
@@ -195,4 +195,6 @@ def test_the_postmortem_computes_what_it_can_and_leaves_the_rest_open() -> None:
 def test_what_is_not_known_is_said_to_be_so() -> None:
     known = replace(facts("recovered"), scope=None, loss=None)
     assert {row["name"]: row["value"] for row in loss_model(known)}["λ × T × (1 − s)"] == "not known"
+    salvaged = {row["name"]: row["value"] for row in loss_model(facts("recovered", salvage=Salvage(3, 4)))}
+    assert salvaged["s"] == "0.7500"
     assert "at least 100 events; at most 220, by the offsets that aged out" in body("scoped", facts("scoped"))

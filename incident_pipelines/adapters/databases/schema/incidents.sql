@@ -113,16 +113,18 @@ CREATE TABLE IF NOT EXISTS incidents.action_items (
     PRIMARY KEY (incident_id, item)
 );
 
--- What was found out: scope, proof and loss, each as it stood; the last of a kind counts.
+-- What was found out: scope, replay, proof and loss, each as it stood; the last of a kind counts.
 CREATE TABLE IF NOT EXISTS incidents.findings (
     finding_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     incident_id text NOT NULL REFERENCES incidents.incidents,
-    kind text NOT NULL CHECK (kind IN ('scope', 'proof', 'loss')),
+    kind text NOT NULL CONSTRAINT findings_kind CHECK (kind IN ('scope', 'replay', 'proof', 'loss')),
     -- Of the incident, that it was made for.
     revision integer NOT NULL,
     body jsonb NOT NULL,
     found_at timestamptz NOT NULL
 );
+-- It had another name before there were replays.
+ALTER TABLE incidents.findings DROP CONSTRAINT IF EXISTS findings_kind_check;
 CREATE INDEX IF NOT EXISTS findings_latest ON incidents.findings (incident_id, kind, finding_id DESC);
 
 -- What a plan may still replay: taken before it is done, so that a crash cannot exceed it.

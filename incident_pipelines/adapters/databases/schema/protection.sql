@@ -113,7 +113,7 @@ $$;
 CREATE OR REPLACE FUNCTION protection.untouchable(role_name text, relation oid) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE
-        WHEN role_name IN ('lander', 'publisher', 'monitor') THEN role_name || ' is a role of the pipeline itself'
+        WHEN role_name IN ('lander', 'publisher', 'planner', 'monitor') THEN role_name || ' is a role of the pipeline itself'
         WHEN r.rolsuper THEN role_name || ' is a superuser, who may do anything'
         WHEN r.oid = c.relowner OR r.rolname = current_user THEN role_name || ' owns the table'
         WHEN r.oid IS NULL THEN 'there is no role ' || role_name
@@ -185,7 +185,7 @@ BEGIN
     FOREACH closed IN ARRAY table_names LOOP
         FOR role_name IN
             SELECT g.grantee FROM protection.grants_on(protection.data_table(closed)) g
-            WHERE g.grantee NOT IN ('lander', 'publisher', 'monitor')
+            WHERE g.grantee NOT IN ('lander', 'publisher', 'planner', 'monitor')
             UNION
             SELECT r.grantee FROM protection.revocations r WHERE r.restored_at IS NULL AND r.table_name = closed
         LOOP
