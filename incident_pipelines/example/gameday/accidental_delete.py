@@ -1,6 +1,6 @@
 """Somebody deletes rows of a raw hour and of a mart, by hand and with the right to do so."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from psycopg import Connection, sql
 from sqlalchemy import make_url
@@ -15,6 +15,7 @@ VISITOR = "gameday_visitor"
 """A role of nobody: a game day makes it, and drops it at the end."""
 
 MIN_ROWS, MAX_ROWS = 20, 60
+MIN_HOURS_AGO, MAX_HOURS_AGO = 3, 40
 
 
 def inject(drill: Drill) -> Fault:
@@ -26,8 +27,7 @@ def inject(drill: Drill) -> Fault:
     assert contract.time_column
     mart = sorted(name for name, one in drill.catalog.marts.items() if one.contract.correlation_id)[0]
     rows = drill.random.randint(MIN_ROWS, MAX_ROWS)
-    hours_ago = drill.random.randint(3, 40)
-    hour = TimeWindow.hour_of(drill.now() - hours_ago * HOUR)
+    hour = hour_of_victims(drill.now(), drill.random.randint(MIN_HOURS_AGO, MAX_HOURS_AGO))
     with drill.warehouse() as connection:
         _make_visitor(connection, drill, ("raw", raw), ("marts", mart))
         found = _count(connection, contract.time_column, ("raw", raw), hour)
@@ -63,6 +63,18 @@ SCENARIO = Scenario(
     causes=frozenset({"changed_outside"}),
     inject=inject,
 )
+
+
+def hour_of_victims(now: datetime, hours_ago: int) -> TimeWindow:
+    """Return the hour whose rows are deleted: of this month, as far as that has one that is old enough.
+
+    Args:
+        hours_ago: how long ago that is, where it is not before this month.
+    """
+    # The numbers of a month that is over are for a person to change.
+    month = TimeWindow.day_of(now).start.replace(day=1)
+    youngest = now - MIN_HOURS_AGO * HOUR
+    return TimeWindow.hour_of(max(now - hours_ago * HOUR, min(month, youngest)))
 
 
 def _make_visitor(connection: Connection, drill: Drill, *tables: tuple[str, str]) -> None:

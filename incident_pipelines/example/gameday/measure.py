@@ -16,6 +16,7 @@ from incident_pipelines.stages.incidents import open_incidents
 
 ENDED: frozenset[State] = frozenset({"recovered", "resolved", "reviewed"})
 STUCK: frozenset[State] = frozenset({"escalated", "awaiting_approval"})
+"""They move no further before a person has spoken."""
 
 _SIGNALS = text(
     "SELECT s.signal_id, s.kind, s.raised_at, i.incident_id FROM monitoring.signals s "
@@ -40,8 +41,13 @@ class Course:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more is to be waited for."""
-        return self.state in ENDED or self.state in STUCK
+        """Whether nothing more is to be waited for: a plan that waits for approval gets it from the game day."""
+        return self.state in ENDED or self.state == "escalated"
+
+    @property
+    def incidents(self) -> tuple[str, ...]:
+        """All incidents that were opened or joined since the fault, that of the fault first."""
+        return self.others if self.incident_id is None else (self.incident_id, *self.others)
 
 
 def course_of(control: Engine, causes: frozenset[str], since: datetime) -> Course:

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from incident_pipelines.adapters.catalog_files import load_catalog
 from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.core.incidents.modes import Mode
+from incident_pipelines.example.gameday.approval import approve_waiting_plans
 from incident_pipelines.example.gameday.drill import SERVICE, CannotRun, Drill
 from incident_pipelines.example.gameday.measure import (
     ENDED,
@@ -199,13 +200,19 @@ def _wait(drill: Drill, control: Engine, scenario: Scenario, fault: Fault, timeo
             said = now_said
             drill.report(_told(course, url))
         if course.has_ended:
-            if course.state in STUCK and course.incident_id is not None:
+            if course.state == "escalated" and course.incident_id is not None:
                 drill.report(last_words(control, course.incident_id))
             return course
+        _approve(drill, control, fault, course)
         if time.monotonic() > deadline:
             drill.report(f"not recovered {timeout_seconds:.0f} s after the fault was over; it is compared as it is")
             return course
         time.sleep(POLL_SECONDS)
+
+
+def _approve(drill: Drill, control: Engine, fault: Fault, course: Course) -> None:
+    for line in approve_waiting_plans(control, course, fault.injured_at, drill.now()):
+        drill.report(line)
 
 
 def _still(drill: Drill, control: Engine, fault: Fault, before: Before, course: Course) -> Verdict:
@@ -217,6 +224,8 @@ def _still(drill: Drill, control: Engine, fault: Fault, before: Before, course: 
     while any(one.lag for one in landing_status(drill.environment)) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     while True:
+        # What else the fault has opened may wait for a person as well, with windows that nobody else publishes.
+        _approve(drill, control, fault, course)
         loss = loss_statement(control, course.incident_id) if course.incident_id else None
         since = fault.injured_at
         others = [one for name in course.others if (one := loss_statement(control, name, since)) is not None]
