@@ -23,7 +23,13 @@ from incident_pipelines.example.gameday.measure import (
     loss_statement,
     losses_of,
 )
-from incident_pipelines.example.gameday.scenario import RECOVERED_WITHIN, SIGNAL_WITHIN, Fault, Scenario
+from incident_pipelines.example.gameday.scenario import (
+    CONTAINED_WITHIN,
+    RECOVERED_WITHIN,
+    SIGNAL_WITHIN,
+    Fault,
+    Scenario,
+)
 from incident_pipelines.example.gameday.truth import Before, Verdict, compare, gone_before
 from incident_pipelines.example.settings import settings_from
 from incident_pipelines.stack.locations import Home
@@ -153,12 +159,20 @@ def run_gameday(
 def judge(fault: Fault, course: Course, verdict: Verdict) -> dict[str, Target]:
     """Hold what happened against SPEC §9."""
     signal, recovered = _seconds(fault.speaks_at, course.signal_at), _seconds(fault.ended_at, course.recovered_at)
+    # Counted from the signal: how long the rule took to notice is a goal of its own.
+    contained = None if course.signal_at is None else _seconds(course.signal_at, course.contained_at)
     limit, end = SIGNAL_WITHIN.total_seconds(), RECOVERED_WITHIN.total_seconds()
+    hold = CONTAINED_WITHIN.total_seconds()
     return {
         "signal": Target(
             f"a signal within {limit:.0f} s after the rule is broken",
             signal is not None and signal <= limit,
             _said(signal),
+        ),
+        "contained": Target(
+            f"contained within {hold:.0f} s after the signal",
+            contained is not None and contained <= hold,
+            _said(contained),
         ),
         "recovered": Target(
             f"recovered within {end:.0f} s after the fault is over",

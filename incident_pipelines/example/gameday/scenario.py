@@ -8,6 +8,9 @@ from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.example.gameday.drill import Drill
 
 SIGNAL_WITHIN = timedelta(seconds=60)
+CONTAINED_WITHIN = timedelta(seconds=10)
+"""From the signal: what is known to be wrong is not left as it is while it is looked into."""
+
 RECOVERED_WITHIN = timedelta(minutes=5)
 """SPEC §9: goals for drills of up to 300,000 events."""
 

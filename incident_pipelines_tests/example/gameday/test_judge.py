@@ -29,10 +29,12 @@ def fault(**changes: object) -> Fault:
     return Fault(**{**values, **changes})  # pyright: ignore[reportArgumentType]
 
 
-def course(signal: float, recovered: float | None) -> Course:
+def course(signal: float, recovered: float | None, contained_after: float | None = 1) -> Course:
     ended = None if recovered is None else AT + timedelta(seconds=recovered)
     state = "recovered" if ended else "escalated"
-    return Course("INC-1", state, AT + timedelta(seconds=signal), AT + timedelta(seconds=signal + 1), ended)
+    signal_at = AT + timedelta(seconds=signal)
+    contained_at = None if contained_after is None else signal_at + timedelta(seconds=contained_after)
+    return Course("INC-1", state, signal_at, contained_at, ended)
 
 
 def verdict(count: int = 0, duplicates: int = 0) -> Verdict:
@@ -58,7 +60,7 @@ def missed(course_: Course, verdict_: Verdict) -> set[str]:
 
 
 def test_all_targets_are_met_at_their_limits() -> None:
-    assert missed(course(30 + 60, 30 + 300), verdict()) == set()
+    assert missed(course(30 + 60, 30 + 300, contained_after=10), verdict()) == set()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,9 @@ def test_all_targets_are_met_at_their_limits() -> None:
         (course(30 + 60.2, 100), verdict(), {"signal"}),
         (course(40, 30 + 300.2), verdict(), {"recovered"}),
         (course(40, None), verdict(), {"recovered"}),
-        (Course(), verdict(), {"signal", "recovered"}),
+        (course(40, 100, contained_after=10.2), verdict(), {"contained"}),
+        (course(40, None, contained_after=None), verdict(), {"contained", "recovered"}),
+        (Course(), verdict(), {"signal", "contained", "recovered"}),
         (course(40, 50), verdict(count=1), {"truth"}),
         (course(40, 50), verdict(duplicates=1), {"duplicates"}),
     ],
@@ -82,6 +86,13 @@ def test_times_count_from_the_breach_or_from_when_nothing_holds_the_fault_whiche
     figures = outcome.to_json()
     assert (figures["seconds_to_breach"], figures["seconds_to_signal"]) == (20.0, 12.0)
     assert (figures["seconds_to_contain"], figures["seconds_to_recovered"]) == (13.0, 70.0)
+
+
+def test_containment_is_held_against_the_signal_however_late_that_was() -> None:
+    late = judge(fault(), course(200, 250, contained_after=4), verdict())
+    assert (late["signal"].met, late["contained"].met, late["contained"].measured) == (False, True, "4.0 s")
+    early = judge(fault(), course(10, 250, contained_after=15), verdict())
+    assert (early["signal"].met, early["contained"].met) == (True, False)
 
 
 def test_what_is_noticed_before_the_fault_is_over_is_measured_from_when_it_could_be() -> None:
