@@ -32,7 +32,7 @@ def differing_marts(drill: Drill, known: Mapping[str, Ids], span: TimeWindow) ->
         known: ids of the events that the marts are to be made from, by dataset.
     """
     inputs = {name for mart in drill.catalog.marts.values() for name in mart.contract.inputs}
-    with _truth_database(drill) as url:
+    with truth_database(drill.environment["WAREHOUSE_URL"]) as url:
         with connect(url, application="game day") as target:
             for name in sorted(inputs):
                 _fill_raw(drill, target, name, known[name], span)
@@ -51,6 +51,25 @@ def differing_marts(drill: Drill, known: Mapping[str, Ids], span: TimeWindow) ->
         finally:
             engine.dispose()
             published.dispose()
+
+
+@contextmanager
+def truth_database(owner_url: str) -> Iterator[str]:
+    """Give a database of our own, in which nobody but the owner of the server may connect; dropped afterwards.
+
+    Args:
+        owner_url: of another database of the server, as its owner.
+    """
+    base = make_url(owner_url)
+    with connect(owner_url, autocommit=True, application="game day") as admin:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(DATABASE)))
+        admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(DATABASE)))
+    try:
+        yield base.set(database=DATABASE).render_as_string(hide_password=False)
+    finally:
+        with connect(owner_url, autocommit=True, application="game day") as admin:
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
 
 
 def _fill_raw(drill: Drill, target: psycopg.Connection, name: str, known: Ids, span: TimeWindow) -> None:
@@ -132,18 +151,3 @@ def _differing(contract: MartContract, expected: Sequence[tuple[Any, ...]], actu
 
     left, right = by_key(expected), by_key(actual)
     return sum(1 for key in left.keys() | right.keys() if left.get(key) != right.get(key))
-
-
-@contextmanager
-def _truth_database(drill: Drill) -> Iterator[str]:
-    """Give a database of our own, in which nobody but the owner of the server may connect; dropped afterwards."""
-    base = make_url(drill.environment["WAREHOUSE_URL"])
-    with connect(base.render_as_string(hide_password=False), autocommit=True, application="game day") as admin:
-        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(DATABASE)))
-        admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(DATABASE)))
-    try:
-        yield base.set(database=DATABASE).render_as_string(hide_password=False)
-    finally:
-        with connect(base.render_as_string(hide_password=False), autocommit=True, application="game day") as admin:
-            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
