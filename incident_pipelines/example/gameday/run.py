@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from incident_pipelines.adapters.catalog_files import load_catalog
 from incident_pipelines.adapters.databases.postgres import postgres_engine
+from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.incidents.modes import Mode
 from incident_pipelines.example.gameday.approval import approve_waiting_plans
 from incident_pipelines.example.gameday.drill import SERVICE, CannotRun, Drill
@@ -144,7 +145,7 @@ def run_gameday(
         _require_order(drill, control, scenario)
         before = Before(gone_before(drill), losses_of(control))
         fault = scenario.inject(drill)
-        course = _wait(drill, control, scenario, fault, timeout_seconds, url)
+        course = wait_for_end(drill, control, scenario, fault, timeout_seconds, url)
         verdict = _still(drill, control, fault, before, course)
     return Outcome(
         name=scenario.name,
@@ -203,22 +204,43 @@ def _require_order(drill: Drill, control: Engine, scenario: Scenario) -> None:
         raise CannotRun(f"{named} is open: what it does could not be told from the game day; let it end first")
 
 
-def _wait(drill: Drill, control: Engine, scenario: Scenario, fault: Fault, timeout_seconds: float, url: str) -> Course:
-    """Wait until the system has closed the fault, or cannot; report each step once."""
+def wait_for_end(
+    drill: Drill, control: Engine, scenario: Scenario, fault: Fault, timeout_seconds: float, url: str
+) -> Course:
+    """Wait until the system has closed the fault, or cannot; report each step once.
+
+    Args:
+        timeout_seconds: how long it may take once the fault is over; after that its course is returned as it is.
+        url: of Dagster.
+
+    Raises:
+        SourceUnavailable: the control database does not answer when the time is over.
+    """
     said: tuple[object, ...] = ()
     deadline = time.monotonic() + timeout_seconds + max(0.0, (fault.over_at - drill.now()).total_seconds())
     while True:
-        course = course_of(control, scenario.causes, fault.injured_at)
-        now_said = (course.signal_at is not None, course.incident_id, course.state)
-        if now_said != said:
-            said = now_said
-            drill.report(_told(course, url))
+        is_late = time.monotonic() > deadline
+        try:
+            course = course_of(control, scenario.causes, fault.injured_at)
+            now_said = (course.signal_at is not None, course.incident_id, course.state)
+            if now_said != said:
+                said = now_said
+                drill.report(_told(course, url))
+            _approve(drill, control, fault, course)
+        except SourceUnavailable as error:
+            # A database that dies meanwhile is brought back by its stack, and what it knew is still there.
+            if is_late:
+                raise
+            if said != ("unavailable",):
+                said = ("unavailable",)
+                drill.report(f"{error}; waiting for it")
+            time.sleep(POLL_SECONDS)
+            continue
         if course.has_ended:
             if course.state == "escalated" and course.incident_id is not None:
                 drill.report(last_words(control, course.incident_id))
             return course
-        _approve(drill, control, fault, course)
-        if time.monotonic() > deadline:
+        if is_late:
             drill.report(f"not recovered {timeout_seconds:.0f} s after the fault was over; it is compared as it is")
             return course
         time.sleep(POLL_SECONDS)
