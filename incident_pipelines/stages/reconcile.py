@@ -38,6 +38,7 @@ from incident_pipelines.core.reconciliation.differences import (
     newest,
     seen,
     stake,
+    times_of,
     values_digest,
 )
 from incident_pipelines.core.reconciliation.gaps import GAP_SIGNAL, empty_side, gap_signal, statement_of
@@ -299,8 +300,10 @@ class _Run:
         by_id = {difference_id(name, difference): difference for difference in found}
         known = known_differences(self.connection, list(by_id))
         stored: list[FoundDifference] = []
+        time = plan.comparison.time and plan.comparison.time.name
         for identity, difference in by_id.items():
             newest_at = newest(difference, plan.instants)
+            source_time, target_time = times_of(difference, time)
             entry = seen(known.get(identity), values_digest(difference), newest_at, self.as_of, self.declared.grace)
             self.changes[entry.change] = self.changes.get(entry.change, 0) + 1
             stored.append(
@@ -309,6 +312,8 @@ class _Run:
                     difference=difference,
                     entry=entry,
                     newest_at=newest_at,
+                    source_time=source_time,
+                    target_time=target_time,
                     stake=stake(difference, plan.amounts, plan.currencies),
                     in_scope=in_scope,
                 )

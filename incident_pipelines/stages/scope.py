@@ -257,26 +257,30 @@ def _windows_of_differences(
 ) -> None:
     """Every hour in which an open difference lies, of the landed datasets that the two sides are made from."""
     compared = tuple(dict.fromkeys(s.dataset for s in signals if s.dataset in catalog.reconciliations))
-    hours: set[TimeWindow] = set()
+    own: set[TimeWindow] = set()
+    changed: set[TimeWindow] = set()
+    values = {"reconciliations": list(compared), "incident_id": incident.incident_id}
     with available("control database"), control.connect() as connection:
-        for row in connection.execute(query("open_difference_hours"), {"reconciliations": list(compared)}):
-            if row.kind is not None:
-                found.differences.append(KeyedRows(row.reconciliation, row.kind, row.rows))
+        for row in connection.execute(query("open_difference_hours"), values):
+            found.differences.append(KeyedRows(row.reconciliation, row.kind, row.rows))
             if row.money:
                 found.money[row.currency or ""] = found.money.get(row.currency or "", Decimal()) + row.money
-            hours |= {TimeWindow.hour_of(hour) for hour in row.hours or () if hour is not None}
-    windows = sorted(hour for hour in hours if catalog.start <= hour.start <= now)
-    if not windows and incident.window is not None:
-        windows = list(TimeWindow.hour_of(incident.window.start).split(HOUR))
+            own |= {TimeWindow.hour_of(hour) for hour in row.hours if hour is not None}
+            changed |= {TimeWindow.hour_of(hour) for hour in row.changed_hours if hour is not None}
     names = [name for name in incident.datasets if name in catalog.landed]
     marts = [catalog.marts[name].contract for name in incident.datasets if name in catalog.marts]
     names += [given for mart in marts for given in mart.inputs]
     end = (now - SETTLED_AFTER).replace(second=0, microsecond=0)
-    settled = [TimeWindow(one.start, min(one.end, end)) for one in windows if one.start < end]
     for name in dict.fromkeys(names):
-        report(f"{name}: looking at {len(settled)} hours with differences")
-        _suspects(catalog, environment, catalog.landed[name], incident, (), now, found, settled)
         contract = catalog.landed[name]
+        # A row of a table stays in the hour of its creation. A case that is made of events may lack the last of them.
+        hours = own | changed if isinstance(contract, EventContract) else own
+        windows = sorted(hour for hour in hours if catalog.start <= hour.start <= now)
+        if not windows and incident.window is not None:
+            windows = [TimeWindow.hour_of(incident.window.start)]
+        settled = [TimeWindow(one.start, min(one.end, end)) for one in windows if one.start < end]
+        report(f"{name}: looking at {len(settled)} hours with differences")
+        _suspects(catalog, environment, contract, incident, (), now, found, settled)
         if contract.time_column is not None:
             found.rebuild += [Affected(name, one, "differences lie in it") for one in windows]
 

@@ -94,6 +94,39 @@ def test_a_row_in_another_hour_on_the_other_side_is_no_row_that_is_missing(shop:
     assert shop.open() == {("mismatched", 61)}
 
 
+def test_the_hour_of_a_row_is_kept_beside_that_of_its_last_change(shop: Shop) -> None:
+    shop.sell(180)
+    later = HOUR.end + 90 * MINUTE
+    shop.till("UPDATE sales SET amount = 0, changed_at = %s WHERE sale_id = 61", later)
+    shop.bank("UPDATE bookings SET booked_at = booked_at + interval '1 hour' WHERE sale_id = 61")
+    shop.bank("DELETE FROM bookings WHERE sale_id = 70")
+    shop.reconcile(HOUR)
+    at = HOUR.start + MINUTE
+    assert shop.ledger(
+        "SELECT kind, source_time, target_time, newest_at FROM reconciliation.differences ORDER BY kind"
+    ) == [
+        ("mismatched", at, at + 60 * MINUTE, later),
+        ("missing", at + 9 * MINUTE, None, at + 9 * MINUTE),
+    ]
+
+
+def test_a_ledger_of_before_is_completed_and_learns_the_hours_of_what_is_open(shop: Shop) -> None:
+    shop.sell(180)
+    shop.bank("DELETE FROM bookings WHERE sale_id = 70")
+    shop.till("DELETE FROM sales WHERE sale_id = 71")
+    shop.reconcile(HOUR)
+    ((view,),) = shop.ledger("SELECT pg_get_viewdef('reconciliation.differences')")
+    before, _, behind = view.partition(",\n    source_time,\n    target_time")
+    shop.ledger("DROP VIEW reconciliation.differences")
+    shop.ledger("ALTER TABLE reconciliation.ledger DROP COLUMN source_time, DROP COLUMN target_time")
+    shop.ledger(f"CREATE VIEW reconciliation.differences AS {before}{behind}")
+    prepare_control(shop.databases.url("control"))
+    times = "SELECT source_time, target_time FROM reconciliation.differences ORDER BY kind"
+    assert shop.ledger(times) == [(None, None), (None, None)]
+    shop.reconcile(TimeWindow(HOUR.end, HOUR.end + 60 * MINUTE), LATER + MINUTE)
+    assert shop.ledger(times) == [(HOUR.start + 10 * MINUTE, None), (None, HOUR.start + 11 * MINUTE)]
+
+
 @pytest.mark.parametrize("changed", ["{source: changed_at, target: changed_at}", "{target: changed_at}"])
 def test_an_old_row_that_was_changed_in_the_hour_is_looked_at(
     own_databases: Databases, tmp_path: Path, changed: str

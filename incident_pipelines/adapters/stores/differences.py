@@ -26,6 +26,7 @@ class FoundDifference:
     """A difference that a run found, and what it is in the ledger from now on.
 
     Args:
+        source_time, target_time: when the rows of both sides belong to; None for a side that does not say.
         in_scope: its row belongs to what the run was asked to look at.
     """
 
@@ -33,6 +34,8 @@ class FoundDifference:
     difference: Difference
     entry: Entry
     newest_at: datetime | None
+    source_time: datetime | None
+    target_time: datetime | None
     stake: Stake | None
     in_scope: bool
 
@@ -218,6 +221,8 @@ def _row(found: FoundDifference) -> dict[str, Any]:
         "last_seen": entry.last_seen.isoformat(),
         "reopened": entry.reopened,
         "newest_at": _iso(found.newest_at),
+        "source_time": _iso(found.source_time),
+        "target_time": _iso(found.target_time),
         "explanation": entry.explanation,
         "incident_id": entry.incident_id,
         "money_at_stake": None if found.stake is None else str(found.stake.amount),

@@ -88,6 +88,16 @@ def newest(difference: Difference, instants: Mapping[str, tuple[str, ...]]) -> d
     return max(found, default=None)
 
 
+def times_of(difference: Difference, time: str | None) -> tuple[datetime | None, datetime | None]:
+    """Return the instants that the rows of source and target belong to; None for a side that does not say.
+
+    Args:
+        time: name of the declared time column in both rows; None where there is none.
+    """
+    source, target = (_instant((row or {}).get(time or "")) for row in (difference.source, difference.target))
+    return source, target
+
+
 def seen(known: Known | None, values: str, newest_at: datetime | None, as_of: datetime, grace: timedelta) -> Entry:
     """Return what a difference that was found is from now on.
 

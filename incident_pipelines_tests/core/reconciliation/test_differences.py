@@ -20,6 +20,7 @@ from incident_pipelines.core.reconciliation.differences import (
     newest,
     seen,
     stake,
+    times_of,
     values_digest,
 )
 from incident_pipelines.core.reconciliation.ledger_values import from_json, shown, to_json, type_name
@@ -148,6 +149,15 @@ def test_newest_is_the_younger_of_both_sides() -> None:
     assert newest(difference, {"source": ("n",), "target": ()}) is None
     day = Difference("missing", {"id": 1}, 0, {}, {"at": date(2026, 3, 1)}, None)
     assert newest(day, {"source": ("at",)}) == datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def test_each_side_says_itself_when_its_row_belongs_to() -> None:
+    late = NOON + GRACE
+    both = Difference("mismatched", {"id": 1}, 0, {}, {"at": NOON, "changed": late}, {"at": late.isoformat()})
+    assert times_of(both, "at") == (NOON, late)
+    assert times_of(Difference("missing", {"id": 1}, 0, {}, {"at": NOON}, None), "at") == (NOON, None)
+    assert times_of(Difference("unexpected", {"id": 1}, 0, {}, None, {"at": None}), "at") == (None, None)
+    assert times_of(both, None) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,9 @@ CREATE TABLE IF NOT EXISTS reconciliation.ledger (
     in_scope boolean NOT NULL,
     run_id bigint NOT NULL REFERENCES reconciliation.runs
 );
+-- When the row of each side belongs to, by the declared time column: its last change may be much younger.
+ALTER TABLE reconciliation.ledger ADD COLUMN IF NOT EXISTS source_time timestamptz;
+ALTER TABLE reconciliation.ledger ADD COLUMN IF NOT EXISTS target_time timestamptz;
 CREATE INDEX IF NOT EXISTS ledger_open ON reconciliation.ledger (reconciliation, difference_id)
     WHERE resolved_at IS NULL;
 
@@ -131,5 +134,5 @@ CREATE INDEX IF NOT EXISTS ledger_open ON reconciliation.ledger (reconciliation,
 CREATE OR REPLACE VIEW reconciliation.differences AS
 SELECT difference_id, reconciliation, kind, key, columns, source, target, occurrence, first_seen, opened_at, last_seen,
        resolved_at, coalesce(resolved_at, now()) - first_seen AS age, reopened, newest_at, money_at_stake, currency,
-       explanation, incident_id, run_id
+       explanation, incident_id, run_id, source_time, target_time
 FROM reconciliation.ledger;
