@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -225,9 +226,20 @@ class Shop:
 
 
 def open_shop(
-    databases: Databases, folder: Path, topic: str, rng: random.Random, *, events: int = 300, mode: str = "act"
+    databases: Databases,
+    folder: Path,
+    topic: str,
+    rng: random.Random,
+    *,
+    events: int = 300,
+    mode: str = "act",
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Shop:
-    """Make the shop's databases; its producer has sent events of some hours, all in its outbox and totals."""
+    """Make the shop's databases; its producer has sent events of some hours, all in its outbox and totals.
+
+    Args:
+        more: further files of its catalog.
+    """
     (folder / "audit").mkdir(parents=True)
     variables = write_catalog(
         folder,
@@ -238,6 +250,7 @@ def open_shop(
             "sql/marts/turnover.sql": TURNOVER_SQL,
             "sql/recovery/orders.sql": OUTBOX_SQL,
             "sql/recovery/totals.sql": TOTALS_SQL,
+            **more,
         },
         CATALOG.replace("MODE", mode),
     )
