@@ -11,6 +11,7 @@ from incident_pipelines.adapters.stores.incidents import (
     change_state,
     insert_incident,
     join_signal,
+    joined_windows,
     read_incidents,
     waiting_signals,
 )
@@ -123,7 +124,8 @@ def _join(
     actor: Actor,
     now: datetime,
 ) -> Incident:
-    after = grown(incident, signal, datasets, _published(catalog, datasets))
+    known = joined_windows(connection, incident.incident_id, signal.kind)
+    after = grown(incident, signal, datasets, _published(catalog, datasets), known)
     join_signal(connection, after, signal, now)
     detail = {"signal_id": signal.signal_id, "kind": signal.kind, "dataset": signal.dataset}
     told = f"signal {signal.signal_id} ({signal.kind}, {signal.severity}): {signal.summary}"

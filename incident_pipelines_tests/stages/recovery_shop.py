@@ -17,6 +17,7 @@ from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.adapters.stores.incidents import change_state
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.incident import Actor, Incident
+from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages.append import LogAppender
 from incident_pipelines.stages.contain import contain_incident
 from incident_pipelines.stages.incident_pages import incident_page, listed_incidents
@@ -205,6 +206,17 @@ class Shop:
     def rows(self, statement: str) -> list[Any]:
         """Rows of the warehouse."""
         return query(self.databases.url("warehouse"), statement)
+
+    def alter(self, window: TimeWindow) -> None:
+        """Change some of what is published of a window, behind the back of publishing."""
+        changed = query(
+            self.databases.url("warehouse"),
+            "UPDATE raw.orders SET amount = amount + 1 WHERE event_id IN (SELECT event_id FROM raw.orders "
+            "WHERE occurred_at >= %s AND occurred_at < %s LIMIT 5) RETURNING 1",
+            window.start,
+            window.end,
+        )
+        assert changed
 
     def recover(self, incident_id: str, **changes: Any) -> str:
         """Lead an incident to its end, as the job does it; return its state."""

@@ -19,12 +19,13 @@ from incident_pipelines.adapters.stores.incidents_findings import latest_finding
 from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.core.recovery.loss import LossStatement
 from incident_pipelines.core.recovery.plan import plan_of
+from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stages import incidents
 from incident_pipelines.stages.closer_watch import watch_recovered
 from incident_pipelines.stages.recover import plan_incident, recover_incident, scope_incident
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
-from incident_pipelines_tests.stages.recovery_shop import NOW, Shop, audited, open_shop
+from incident_pipelines_tests.stages.recovery_shop import NOW, START, Shop, audited, open_shop
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -211,6 +212,22 @@ def test_what_goes_missing_after_a_recovery_is_a_signal_while_it_lasts(
     shop.land([json.loads(bytes(gone))["event_id"]])
     watch_recovered(shop.control, shop.catalog, shop.variables, NOW)
     assert query(shop.databases.url("control"), signals) == [(1, 1)]
+
+
+def test_an_hour_between_those_that_were_scoped_is_contained_and_repaired_as_well(shop: Shop) -> None:
+    shop.land(sorted(shop.sent))
+    shop.publish_all()
+    first, between, last = (TimeWindow.hour_of(START + hours * HOUR) for hours in (1, 3, 5))
+    for hour in (first, between, last):
+        shop.alter(hour)
+    incident_id = shop.signal("window_changed_outside", "orders", first)
+    assert shop.signal("window_changed_outside", "orders", last) == incident_id
+    assert scope_incident(shop.work(incident_id)) == "scoped"
+    assert shop.signal("window_changed_outside", "orders", between) == incident_id
+    held = shop.rows("SELECT window_start FROM publication.holds WHERE kind = 'quarantine' ORDER BY 1")
+    assert held == [(hour.start,) for hour in (first, between, last)]
+    assert shop.recover(incident_id) == "recovered"
+    assert shop.raw() == {name: Decimal(str(event["amount"])) for name, event in shop.sent.items()}
 
 
 def test_planning_cannot_write(shop: Shop) -> None:

@@ -136,6 +136,12 @@ def signals_of(connection: Connection, incident_id: str) -> list[RaisedSignal]:
     return [_signal(row) for row in rows]
 
 
+def joined_windows(connection: Connection, incident_id: str, kind: str) -> set[tuple[str, TimeWindow | None]]:
+    """Return dataset and window of the signals of a kind that an incident has."""
+    rows = connection.execute(query("joined_windows"), {"incident_id": incident_id, "kind": kind}).mappings()
+    return {(row["dataset"], _window(row)) for row in rows}
+
+
 def join_signal(connection: Connection, after: Incident, signal: RaisedSignal, now: datetime) -> None:
     """Put a signal into an incident.
 

@@ -1,7 +1,7 @@
 """Which open incident a signal belongs to."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,6 +9,7 @@ from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.model import RowsContract, TableSource
 from incident_pipelines.core.incidents.causes import CauseRule, rule_of, severity_of
 from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
+from incident_pipelines.core.incidents.scope import strategy_of
 from incident_pipelines.core.incidents.severity import graver
 from incident_pipelines.core.incidents.transitions import REOPENED_BY_GROWTH
 from incident_pipelines.core.reconciliation.declaration import Side
@@ -83,7 +84,13 @@ def hull(one: TimeWindow | None, other: TimeWindow | None) -> TimeWindow | None:
     return TimeWindow(min(one.start, other.start), max(one.end, other.end))
 
 
-def grown(incident: Incident, signal: RaisedSignal, datasets: Iterable[str], published: bool) -> Incident:
+def grown(
+    incident: Incident,
+    signal: RaisedSignal,
+    datasets: Iterable[str],
+    published: bool,
+    joined: Collection[tuple[str, TimeWindow | None]],
+) -> Incident:
     """Return an incident as it is with one more signal; severity only rises.
 
     A symptom of another cause says that something is wrong, and not where the cause has been: it widens nothing.
@@ -91,6 +98,7 @@ def grown(incident: Incident, signal: RaisedSignal, datasets: Iterable[str], pub
     Args:
         datasets: that the signal is about.
         published: they are published numbers.
+        joined: dataset and window of each signal of this kind that has joined before.
     """
     last = incident.last_signal_at
     known = replace(
@@ -107,7 +115,10 @@ def grown(incident: Incident, signal: RaisedSignal, datasets: Iterable[str], pub
     window = hull(incident.window, signal.window)
     # What has happened once more, and nobody knows where, may lie beyond what is being scoped: records that aged out.
     again = incident.state != "detected" and signal.window is None and not rule.clears
-    widened = affected != incident.datasets or window != incident.window or again
+    # Of some causes the very windows that signals name are contained and repaired, and nothing between them.
+    by_window = strategy_of(incident.cause, incident.type) in ("rebuild", "wait") and signal.window is not None
+    another = by_window and incident.signals > 0 and (signal.dataset, signal.window) not in joined
+    widened = affected != incident.datasets or window != incident.window or again or another
     return replace(known, datasets=affected, window=window, revision=incident.revision + int(widened))
 
 

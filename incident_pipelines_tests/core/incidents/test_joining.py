@@ -72,6 +72,11 @@ def joins(raised: RaisedSignal, *open_incidents: Incident) -> str | None:
     return found and found.incident_id
 
 
+def widened(before: Incident, raised: RaisedSignal, datasets: tuple[str, ...]) -> Incident:
+    """The incident with one more signal, after one for its window."""
+    return grown(before, raised, datasets, published=False, joined={("payments", window(10))})
+
+
 @pytest.mark.parametrize(
     ("raised", "into"),
     [
@@ -131,23 +136,23 @@ def test_a_symptom_joins_what_broke_the_same_data_and_opens_its_own_only_alone()
 def test_a_signal_widens_an_incident_and_never_lowers_its_severity() -> None:
     before = incident(of=window(10))
     raised = signal(of=window(11), at=NOON - 6 * HOUR, severity="critical")
-    after = grown(before, raised, ("payments", "orders"), published=False)
+    after = widened(before, raised, ("payments", "orders"))
     assert (after.datasets, after.window, after.severity) == (("payments", "orders"), window(10, 2), "P0")
     assert (after.began_at, after.last_signal_at) == (NOON - 6 * HOUR, NOON - 5 * HOUR)
     assert (after.signals, after.revision) == (2, 2)
-    again = grown(after, signal(of=window(10), severity="info"), ("payments",), published=False)
+    again = widened(after, signal(of=window(10), severity="info"), ("payments",))
     assert (again.severity, again.revision, again.signals) == ("P0", 2, 3)
 
 
 def test_a_symptom_widens_nothing_of_another_cause() -> None:
     before = incident(of=window(10))
     gap = signal("reconciliation_gap", "bank_warehouse", window(0, 23))
-    after = grown(before, gap, ("orders",), published=False)
+    after = widened(before, gap, ("orders",))
     assert (after.window, after.datasets, after.revision, after.signals) == (window(10), ("payments",), 1, 2)
 
 
 @pytest.mark.parametrize(
-    ("state", "widened", "again"),
+    ("state", "more", "again"),
     [
         ("detected", True, False),
         ("contained", True, True),
@@ -159,10 +164,39 @@ def test_a_symptom_widens_nothing_of_another_cause() -> None:
         ("escalated", True, False),
     ],
 )
-def test_more_damage_begins_anew_where_nothing_runs(state: State, widened: bool, again: bool) -> None:
+def test_more_damage_begins_anew_where_nothing_runs(state: State, more: bool, again: bool) -> None:
     before = incident(of=window(10), state=state)
-    after = grown(before, signal(of=window(11 if widened else 10)), ("payments",), published=False)
+    after = widened(before, signal(of=window(11 if more else 10)), ("payments",))
     assert reopens(before, after) == again
+
+
+@pytest.mark.parametrize(
+    ("cause", "raised", "more"),
+    [
+        ("changed_outside", signal("window_changed_outside", of=window(12)), True),
+        ("rules_broken", signal(of=window(12)), True),
+        ("duplicates", signal("duplicate_events", of=window(12)), True),
+        ("rules_broken", signal(of=window(10)), False),  # it is known
+        ("rules_broken", signal(of=window(14)), False),
+        ("rules_broken", signal(of=window(12), dataset="orders"), True),  # the hour is another's
+        ("changed_outside", signal("window_changed_outside"), False),  # names none
+        ("last_copy", signal("only_copy_expiring", of=window(12)), False),  # every hour is counted
+        ("rules_broken", signal("reconciliation_gap", "bank_warehouse", window(12)), False),  # a mere symptom
+    ],
+)
+def test_an_hour_between_those_that_are_known_is_more_where_only_those_are_repaired(
+    cause: str, raised: RaisedSignal, more: bool
+) -> None:
+    before = incident(cause, ("payments", "orders"), window(10, 5), state="scoped")
+    known = {("payments", window(10)), ("payments", window(14)), ("orders", window(10))}
+    after = grown(before, raised, ("payments",), published=False, joined=known)
+    assert after.window == before.window
+    assert (after.revision, reopens(before, after)) == ((2, True) if more else (1, False))
+
+
+def test_the_signal_that_opens_an_incident_is_no_growth() -> None:
+    before = replace(incident(of=window(10)), signals=0)
+    assert grown(before, signal(of=window(10)), ("payments",), published=False, joined=()).revision == 1
 
 
 def test_severity_is_the_higher_of_rule_and_decision_tree() -> None:
