@@ -7,13 +7,15 @@ from sqlalchemy import Connection, Engine
 from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.adapters.stores.incidents import change_state, read_incident, signals_of
-from incident_pipelines.adapters.stores.incidents_timeline import read_timeline
+from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry, read_timeline
 from incident_pipelines.adapters.stores.incidents_work import latest_plan
+from incident_pipelines.adapters.stores.landing_offsets import landing_offsets
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.causes import rule_of
 from incident_pipelines.core.incidents.course import HELD_FOR
-from incident_pipelines.core.incidents.incident import Actor, State
+from incident_pipelines.core.incidents.incident import Actor, Incident, State
 from incident_pipelines.core.incidents.joining import datasets_of
+from incident_pipelines.core.incidents.timeline import clean
 from incident_pipelines.core.recovery.plan import plan_of
 from incident_pipelines.stages.window_causes import window_causes
 
@@ -73,6 +75,8 @@ def look_at_exit(
 ) -> tuple[str, ...]:
     """Resolve a recovered incident if the exit criteria hold; return what keeps it from that.
 
+    What waits for a person, partitions whose landing has stopped, is told once in the timeline as well.
+
     Raises:
         SourceUnavailable: a database does not answer; nothing was changed.
     """
@@ -93,8 +97,13 @@ def look_at_exit(
     with available("warehouse"), warehouse.connect() as connection:
         values = {"datasets": list(incident.datasets), "since": now - HELD_FOR}
         row = connection.execute(query("dead_letter_share"), values).one()
+        stopped = _stopped_landing(connection, catalog, incident)
+    reasons += stopped
     if row.rows and row.dead_letters > MAX_DEAD_LETTER_SHARE * row.rows:
         reasons.append(f"{row.dead_letters} of {row.rows} events landed in the last 30 minutes are dead letters")
+    if stopped:
+        with available("control database"), control.begin() as connection:
+            _tell_once(connection, incident, f"not resolved yet: {'; '.join(stopped)}", actor, now)
     if not reasons:
         with available("control database"), control.begin() as connection:
             told = "held for 30 minutes: no signal lasts, no difference is open, dead letters are below 0.1 %"
@@ -105,6 +114,30 @@ def look_at_exit(
 def _differences(connection: Connection, reconciliations: list[str], since: datetime) -> int:
     values = {"reconciliations": reconciliations, "since": since}
     return int(connection.execute(query("unexplained_since"), values).scalar_one())
+
+
+def _stopped_landing(warehouse: Connection, catalog: Catalog, incident: Incident) -> list[str]:
+    """Return which partitions of an incident's topics wait for a person, and how each topic's go on.
+
+    No signal says so as long as they do, and no lander goes past them.
+    """
+    stopped: dict[str, list[int]] = {}
+    for (topic, partition), place in sorted(landing_offsets(warehouse).items()):
+        contract = catalog.topics.get(topic)
+        if place.stopped and contract is not None and contract.name in incident.datasets:
+            stopped.setdefault(topic, []).append(partition)
+    return [
+        f"landing of {topic}[{', '.join(map(str, partitions))}] has stopped until "
+        f"`incident-pipelines landing resume {topic} --from start` (or `--from end`)"
+        for topic, partitions in stopped.items()
+    ]
+
+
+def _tell_once(connection: Connection, incident: Incident, told: str, actor: Actor, now: datetime) -> None:
+    entries = read_timeline(connection, incident.incident_id)
+    since = max(one.number for one in entries if one.state_to == "recovered")
+    if not any(one.number > since and one.text == clean(told) for one in entries):
+        append_entry(connection, incident.incident_id, NewEntry("noted", actor, told, now))
 
 
 def _made_by(cause: str | None) -> str | None:

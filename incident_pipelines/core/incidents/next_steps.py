@@ -58,7 +58,10 @@ def _of_state(incident: Incident, planned: bool, command: str) -> str:
         case "verifying":
             return "proof on the exact scope: compared again, checks, and a second run that changes nothing"
         case "recovered":
-            return "it resolves by itself when the exit criteria have held for 30 minutes"
+            return (
+                "it resolves by itself when the exit criteria have held for 30 minutes; the timeline tells what waits "
+                "for a person: landing that has stopped goes on with `incident-pipelines landing resume`"
+            )
         case "resolved":
             due = incident.resolved_at and postmortem_due(incident.severity, incident.resolved_at)
             until = f" until {due:%Y-%m-%d %H:%M} UTC" if due else ""
