@@ -29,6 +29,10 @@ class WindowRefused(IncidentPipelinesError):
     """A window failed its checks and was not published; what was published before stays."""
 
 
+class RecoveryOwned(IncidentPipelinesError):
+    """Another run recovers the incident; the message names it."""
+
+
 class LedgerOwned(IncidentPipelinesError):
     """Another run is writing the differences of a reconciliation; the message names its owner."""
 

@@ -1,24 +1,28 @@
 """What every step of a recovery works with, and how it leads its incident from state to state."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from incident_pipelines.adapters.databases.ownership import sole_owner
 from incident_pipelines.adapters.databases.postgres import available
+from incident_pipelines.adapters.stores.holds import number_of
 from incident_pipelines.adapters.stores.incidents import change_state, read_incident
 from incident_pipelines.adapters.stores.incidents_timeline import read_timeline
 from incident_pipelines.adapters.stores.incidents_work import StoredPlan, plans_of
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.errors import RecoveryStopped
+from incident_pipelines.core.errors import RecoveryOwned, RecoveryStopped
 from incident_pipelines.core.incidents.incident import Actor, Incident, State
 from incident_pipelines.stages.publish import PublishedWindow
 
 Published = Callable[[PublishedWindow, str], None]
 Report = Callable[[str], None]
+
+_OWNERS_LOCK = 0x1C1D_0006  # any constant of our own, before the incident's number
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,22 @@ def changing(work: Work) -> Iterator[Connection]:
     """
     with available("control database"), work.control.begin() as connection:
         yield connection
+
+
+@contextmanager
+def alone(work: Work) -> Iterator[None]:
+    """Be the one who works on the incident within the block; who dies or is cut off is that no longer.
+
+    Raises:
+        RecoveryOwned: somebody else is; nothing was done.
+        SourceUnavailable: the control database does not answer.
+    """
+    with ExitStack() as stack:
+        with available("control database"):
+            owner = stack.enter_context(sole_owner(work.control, _OWNERS_LOCK << 32 | number_of(work.incident_id)))
+        if owner is not None:
+            raise RecoveryOwned(f"{work.incident_id} is being recovered by {owner}, which goes on alone")
+        yield
 
 
 def current(work: Work) -> Incident:

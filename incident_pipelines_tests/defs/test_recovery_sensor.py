@@ -1,6 +1,8 @@
 """The sensor that has incidents recovered: one run at a time for each; after too many that failed it gives up."""
 
+import logging
 import random
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,10 +16,11 @@ from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS
 from incident_pipelines.defs.incidents.recovery_job import INCIDENT_TAG, JOB, recovery_job
 from incident_pipelines.defs.incidents.recovery_sensor import AGAIN_AFTER, STEP_TAG, open_incidents_sensor
 from incident_pipelines.defs.resources import PostgresResource
+from incident_pipelines.stages import replay
 from incident_pipelines.stages.incidents import approve
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.stages.recovery_shop import Shop, open_shop
-from incident_pipelines_tests.stages.test_recover import lose_some
+from incident_pipelines_tests.stages.test_recover import LOST, lose_some, loss_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -106,15 +109,51 @@ def test_no_second_run_begins_while_one_is_under_way_and_a_failed_one_is_followe
     (again,), _ = daemon.tick()
     assert again.run_key != request.run_key
     assert daemon.run(again) == dg.DagsterRunStatus.SUCCESS
-    # Months that are closed: a person has to approve.
-    assert daemon.tick() == ([], "INC-1: a person has to approve")
-    people = postgres_engine(shop.databases.url("control"), "ann")
-    approve(people, "INC-1", Actor("person", "ann"), daemon.now)
-    people.dispose()
-    (approved,), _ = daemon.tick()
+    approved = approved_run(shop, daemon)
     assert approved.tags[STEP_TAG].startswith("planned.")
     assert daemon.run(approved) == dg.DagsterRunStatus.SUCCESS
     assert shop.incident("INC-1").state == "recovered"
     assert len(shop.raw()) == len(shop.sent)
     assert daemon.tick()[0] == []
     assert len(daemon.instance.get_runs(dg.RunsFilter(job_name=JOB))) == 3
+
+
+def test_a_run_that_a_person_starts_meanwhile_ends_at_once_and_says_who_is_at_work(
+    shop: Shop, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (request,), _ = daemon.tick()
+    assert daemon.run(request) == dg.DagsterRunStatus.SUCCESS
+    approved = approved_run(shop, daemon)
+    ends: list[dg.DagsterRunStatus] = []
+    by_hand = dg.RunRequest(run_config=request.run_config)
+
+    def meanwhile(point: str) -> None:
+        if point == "replay.before_append" and not ends:
+            assert shop.incident("INC-1").state == "recovering"
+            person = threading.Thread(target=lambda: ends.append(daemon.run(by_hand)))
+            person.start()
+            person.join(60)
+            assert shop.incident("INC-1").state == "recovering"
+
+    monkeypatch.setattr(replay, "failpoint", meanwhile)
+    assert daemon.run(approved) == dg.DagsterRunStatus.SUCCESS
+    assert ends == [dg.DagsterRunStatus.SUCCESS]
+    # Both are found under the incident, whoever started them.
+    runs = daemon.instance.get_runs(dg.RunsFilter(job_name=JOB, tags={INCIDENT_TAG: "INC-1"}))
+    (second,) = (run for run in runs if STEP_TAG not in run.tags)
+    (first,) = (run for run in runs if run.tags.get(STEP_TAG) == approved.tags[STEP_TAG])
+    told = {entry.user_message for entry in daemon.instance.all_logs(second.run_id) if entry.level == logging.WARNING}
+    assert told == {f"INC-1 is being recovered by INC-1 dagster run {first.run_id}, which goes on alone"}
+    assert shop.incident("INC-1").state == "recovered"
+    assert shop.rows("SELECT count(*) FROM landing.orders") == [(len(shop.sent),)]
+    assert loss_of(shop, "INC-1").recovered == LOST
+
+
+def approved_run(shop: Shop, daemon: Daemon) -> dg.RunRequest:
+    """Approve the plan, which a person has to as it changes a closed month; return the run that follows."""
+    assert daemon.tick() == ([], "INC-1: a person has to approve")
+    people = postgres_engine(shop.databases.url("control"), "ann")
+    approve(people, "INC-1", Actor("person", "ann"), daemon.now)
+    people.dispose()
+    (approved,), _ = daemon.tick()
+    return approved

@@ -1,4 +1,7 @@
-"""One owner at a time, until its transaction ends; whoever comes meanwhile learns the owner's name."""
+"""One owner at a time, until its transaction or connection ends; whoever comes meanwhile learns the owner's name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError
@@ -6,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from incident_pipelines.adapters.databases.statements import query
 
 _LOCK_NOT_AVAILABLE = "55P03"
+_UNKNOWN = "another session that has just ended"
 
 
 def take_lock(
@@ -44,7 +48,29 @@ def take_lock(
         else:
             connection.execute(text("SELECT set_config('lock_timeout', '0', true)"))
             return None
-    return holder or "another session that has just ended"
+    return holder or _UNKNOWN
+
+
+@contextmanager
+def sole_owner(database: Engine, lock_key: int) -> Iterator[str | None]:
+    """Own an advisory lock for the length of the block, or as long as its connection lives; nobody is waited for.
+
+    Args:
+        database: whose `application_name` is shown to whoever wants the lock meanwhile.
+
+    Yields:
+        None where it is ours; else who has it.
+    """
+    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        taken = connection.execute(text("SELECT pg_try_advisory_lock(:lock_key)"), {"lock_key": lock_key}).scalar_one()
+        if not taken:
+            yield _holder(connection, lock_key) or _UNKNOWN
+            return
+        try:
+            yield None
+        finally:
+            with suppress(DBAPIError):  # a connection that is cut has let go of it
+                connection.execute(text("SELECT pg_advisory_unlock(:lock_key)"), {"lock_key": lock_key})
 
 
 def _holder(connection: Connection, lock_key: int) -> str | None:

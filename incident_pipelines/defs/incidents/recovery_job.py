@@ -7,7 +7,13 @@ from contextlib import contextmanager
 import dagster as dg
 
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.errors import IncidentConflict, IncidentPipelinesError, RecoveryStopped, WindowOwned
+from incident_pipelines.core.errors import (
+    IncidentConflict,
+    IncidentPipelinesError,
+    RecoveryOwned,
+    RecoveryStopped,
+    WindowOwned,
+)
 from incident_pipelines.core.incidents.incident import Actor, State
 from incident_pipelines.defs.events import materialization
 from incident_pipelines.defs.reporting import WindowReports
@@ -20,7 +26,7 @@ from incident_pipelines.stages.recover import (
     scope_incident,
     verify_incident,
 )
-from incident_pipelines.stages.recovery_work import Work
+from incident_pipelines.stages.recovery_work import Work, alone
 
 INCIDENT_TAG = "incident/id"
 JOB = "recover_incident"
@@ -95,10 +101,11 @@ def recovery_job(catalog: Catalog) -> dg.JobDefinition:
 
 
 def _step(context: dg.OpExecutionContext, work: Work, step: Callable[[Work], State]) -> State | None:
-    """Take a step and return the incident's state; None where it waits for somebody else."""
+    """Take a step, alone, and return the incident's state; None where it waits for somebody else."""
     try:
-        state = step(work)
-    except (RecoveryStopped, WindowOwned, IncidentConflict) as error:
+        with alone(work):
+            state = step(work)
+    except (RecoveryOwned, RecoveryStopped, WindowOwned, IncidentConflict) as error:
         # Nothing is wrong with the run: somebody else goes first, or a person has spoken.
         context.log.warning(str(error))
         return None
@@ -117,6 +124,8 @@ def _work(
     incident_id: str,
 ) -> Iterator[Work]:
     owner = f"{incident_id} dagster run {context.run_id}"
+    if INCIDENT_TAG not in context.run.tags:  # a person started it: sensor and UI find it all the same
+        context.instance.add_run_tags(context.run_id, {INCIDENT_TAG: incident_id})
     with (
         warehouse.engine(owner) as warehouse_engine,
         control.engine(owner) as control_engine,
