@@ -21,7 +21,7 @@ from incident_pipelines.core.incidents.holds import joined
 from incident_pipelines.core.incidents.incident import Incident, State
 from incident_pipelines.core.incidents.scope import Affected, Scope, Suspect, strategy_of
 from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS, SHARE_OF_PEAK, guardrails
-from incident_pipelines.core.recovery.loss import LossStatement, loss_of
+from incident_pipelines.core.recovery.loss import Brought, LossStatement, is_table, loss_of
 from incident_pipelines.core.recovery.plan import RecoveryPlan, closed_periods, plan_of
 from incident_pipelines.core.recovery.proof import Proof, Replayed, Unread
 from incident_pipelines.core.recovery.told import plan_told, proof_told, scope_told
@@ -396,13 +396,27 @@ def _loss(work: Work, scope: Scope, proof: Proof, plans: list[RecoveryPlan]) -> 
         work.catalog,
         scope,
         proof,
-        brought_back(work.warehouse, work.catalog, work.incident_id),
+        _brought(work),
         duplicates_of(work.warehouse, places),
         restated,
         recovered_money(work.warehouse, work.catalog, work.incident_id),
         missing_segments(work.catalog, work.environment, gone, notes),
         notes,
     )
+
+
+def _brought(work: Work) -> dict[str, Brought]:
+    """Return what was brought back of each dataset: what the log has of it, and of tables what their extracts gave."""
+    found = brought_back(work.warehouse, work.catalog, work.incident_id)
+    with available("control database"), work.control.connect() as connection:
+        entries = read_timeline(connection, work.incident_id)
+    for detail in (entry.detail for entry in entries if entry.kind == "replayed"):
+        dataset, appended = str(detail["dataset"]), int(detail["appended"])
+        contract = work.catalog.landed.get(dataset)
+        if contract is not None and is_table(contract):
+            before = found.get(dataset, Brought(0, 0))
+            found[dataset] = Brought(before.events + appended, before.dead_letters)
+    return found
 
 
 def _ended(windows: Iterable[Affected], scope: Scope) -> list[Affected]:

@@ -12,7 +12,7 @@ from incident_pipelines.core.windows import TimeWindow
 
 @dataclass(frozen=True)
 class RestoreRetention:
-    """Put a topic's retention back to its floor, so that nothing more ages out."""
+    """Put a topic's retention back to what it was, at least its floor, so that nothing more ages out."""
 
     topic: str
 
