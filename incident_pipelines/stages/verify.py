@@ -11,6 +11,7 @@ from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.adapters.recovery_sources.control_totals import declared_events
 from incident_pipelines.adapters.recovery_sources.landing_log import LandingLogSource
+from incident_pipelines.adapters.stores.incidents import signals_of
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import IncidentPipelinesError, SourceUnavailable
 from incident_pipelines.core.incidents.joining import datasets_of
@@ -219,17 +220,21 @@ def _compare(
             for part in TimeWindow(TimeWindow.hour_of(one.window.start).start, one.window.end).split(HOUR)
         }
     )
-    # Each hour is looked at whole, with all that is open besides.
-    looks: Sequence[TimeWindow | None] = hours if 0 < len(hours) <= HOURS_AT_MOST else [None]
-    what = f"{len(hours)} hours" if looks is hours else "everything"
+    # What raised the incident is compared whatever there was to be done about it, and be it nothing.
+    with available("control database"), control.connect() as connection:
+        raised = {one.dataset for one in signals_of(connection, scope.incident_id)}
     lossy = {one.dataset for one in recounted if one.missing}
     lines: list[str] = []
-    for name in catalog.reconciliations:
+    for name, declared in catalog.reconciliations.items():
         sides = set(datasets_of(catalog, name))
         inputs = {given for one in sides if one in catalog.marts for given in catalog.marts[one].contract.inputs}
-        if not sides & touched:
+        if name not in raised and not sides & touched:
             continue
-        report(f"{name}: comparing {what} again")
+        # Each hour is looked at whole, with all that is open besides.
+        looks: Sequence[TimeWindow | None] = [None]
+        if declared.time and 0 < len(hours) <= HOURS_AT_MOST:
+            looks = hours
+        report(f"{name}: comparing {'everything' if looks == [None] else f'{len(hours)} hours'} again")
         differing = 0
         try:
             for hour in looks:

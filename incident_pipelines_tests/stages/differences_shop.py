@@ -57,6 +57,38 @@ columns: [tier]
 time: created_at
 changed: updated_at
 """
+CUSTOMERS_ALL = """\
+name: customers_all
+owner: shop team
+source: {source: shop, table: public.customers}
+target: {source: warehouse, table: raw.customers}
+key: [customer_id]
+columns: [tier]
+"""
+"""The same with nothing that says when: there are no hours of it."""
+CUSTOMERS_LETTERS = """\
+name: customers_letters
+owner: marketing
+source: {source: shop, table: public.customers}
+target: {source: shop, table: public.letters}
+key: [customer_id]
+columns: [tier]
+time: created_at
+"""
+ADDRESSES_LETTERS = """\
+name: addresses_letters
+owner: marketing
+source: {source: shop, table: public.addresses}
+target: {source: shop, table: public.letters}
+key: [customer_id]
+columns: [tier]
+time: created_at
+"""
+WITH_LETTERS = {
+    "reconciliations/customers_letters.yaml": CUSTOMERS_LETTERS,
+    "reconciliations/addresses_letters.yaml": ADDRESSES_LETTERS,
+}
+"""Tables that marketing keeps by itself: nobody lands them, and nobody makes them."""
 ORDER_SUMS = """\
 apiVersion: v3.1.0
 kind: DataContract
@@ -122,6 +154,12 @@ class Shop(recovery_shop.Shop):
         """Run a statement on the shop's own database."""
         return query(self.databases.url("app", "app_service"), statement, *values)
 
+    def keep_letters(self) -> None:
+        """Give marketing its copies of the customers."""
+        for table in ("letters", "addresses"):
+            self.app(f"CREATE TABLE {table} AS SELECT * FROM customers")
+            self.app(f"GRANT SELECT ON {table} TO source_reader")
+
     def keep_accounts(self) -> None:
         """Write down in the shop's books what was sent."""
         self.app(
@@ -181,6 +219,11 @@ class Shop(recovery_shop.Shop):
             "WHERE reconciliation = %s AND resolved_at IS NULL ORDER BY difference_id"
         )
         return query(self.databases.url("control"), statement, name)
+
+    def comparisons(self, name: str) -> list[str]:
+        """How two sides were compared, each time."""
+        statement = "SELECT mode FROM reconciliation.runs WHERE reconciliation = %s ORDER BY run_id"
+        return [mode for (mode,) in query(self.databases.url("control"), statement, name)]
 
     def course(self, incident_id: str) -> str:
         """What the timeline says, line by line."""

@@ -2,15 +2,22 @@
 
 import random
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from incident_pipelines.core.windows import HOUR, TimeWindow
+from incident_pipelines.stages.incident_exit import look_at_exit
 from incident_pipelines_tests.conftest import Databases
-from incident_pipelines_tests.stages.differences_shop import WITH_ACCOUNTS, Shop, open_shop
-from incident_pipelines_tests.stages.recovery_shop import NOW, START
+from incident_pipelines_tests.stages.differences_shop import (
+    CUSTOMERS_ALL,
+    WITH_ACCOUNTS,
+    WITH_LETTERS,
+    Shop,
+    open_shop,
+)
+from incident_pipelines_tests.stages.recovery_shop import NOW, RUN, START
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -23,6 +30,16 @@ HELD = NOW + timedelta(minutes=30)
 @pytest.fixture
 def shop(own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random) -> Iterator[Shop]:
     opened = open_shop(own_databases, tmp_path, new_topic("orders"), rng)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def letters(
+    own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random
+) -> Iterator[Shop]:
+    opened = open_shop(own_databases, tmp_path, new_topic("orders"), rng, WITH_LETTERS)
+    opened.keep_letters()
     yield opened
     opened.close()
 
@@ -125,3 +142,66 @@ def test_a_case_made_of_events_is_looked_for_in_the_hour_of_its_last_change_as_w
     assert shop.recover(incident_id) == "recovered", shop.course(incident_id)
     assert len(shop.raw()) == len(shop.sent)
     assert shop.open_differences("accounts_sums") == []
+
+
+@pytest.mark.parametrize("name", ["customers_letters", "addresses_letters"])
+def test_a_side_that_nobody_makes_stays_wrong_and_that_is_said(letters: Shop, name: str) -> None:
+    shop = letters
+    shop.app("UPDATE letters SET tier = 'gold' WHERE customer_id = 3")
+    incident_id = shop.incident_of(name, FIRST)
+    assert shop.recover(incident_id) == "escalated", shop.course(incident_id)
+    assert f"{name}: 1 rows still differ" in shop.course(incident_id).splitlines()[-1]
+    ((kind, key, explanation, _),) = shop.open_differences(name)
+    assert (kind, key, explanation) == ("mismatched", {"customer_id": 3}, None)
+
+
+def test_sides_that_do_not_say_when_are_compared_whole(
+    own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random
+) -> None:
+    files = {"reconciliations/customers_all.yaml": CUSTOMERS_ALL}
+    shop = open_shop(own_databases, tmp_path, new_topic("orders"), rng, files)
+    shop.app("DELETE FROM customers WHERE customer_id = 3")
+    # Nothing says when its row was changed: the difference is in flight until the grace has passed.
+    assert shop.reconcile("customers_all", now=NOW - HOUR).open_in_flight == 1
+    incident_id = shop.incident_of(RAW, FIRST)
+    assert shop.recover(incident_id) == "recovered", shop.course(incident_id)
+    assert shop.open_differences("customers_all") == []
+    assert shop.comparisons("customers_all") == ["full", "full"]
+    shop.close()
+
+
+@pytest.mark.parametrize(
+    ("gone", "why"),
+    [
+        (range(3), "3 of 20 rows would go, more than 5%"),
+        (range(20), "an empty answer never deletes"),
+    ],
+)
+def test_rows_that_may_not_be_removed_stay_and_a_person_is_told_why(shop: Shop, gone: range, why: str) -> None:
+    shop.app("DELETE FROM customers WHERE customer_id = ANY (%s)", list(gone))
+    incident_id = shop.incident_of(RAW, FIRST)
+    assert shop.recover(incident_id) == "escalated", shop.course(incident_id)
+    course = shop.course(incident_id)
+    assert why in course
+    assert f"{RAW}: {len(gone)} rows still differ" in course.splitlines()[-1]
+    assert {row for row, _ in shop.customers(in_raw=True)} == set(range(120))
+
+
+@pytest.mark.parametrize("hour", [FIRST, None])
+def test_what_was_put_right_is_over_once_it_has_held(shop: Shop, hour: TimeWindow | None) -> None:
+    shop.by_hand("UPDATE raw.customers SET tier = 'gold' WHERE customer_id = 3")
+    incident_id = shop.incident_of(RAW, hour)
+    assert shop.recover(incident_id) == "recovered", shop.course(incident_id)
+
+    def left(now: datetime) -> tuple[str, ...]:
+        return look_at_exit(shop.control, shop.warehouse, shop.catalog, incident_id, RUN, now)
+
+    assert left(HELD - timedelta(seconds=1)) == ("it has not held for 30 minutes",)
+    shop.by_hand("UPDATE raw.customers SET tier = 'gold' WHERE customer_id = 50")
+    shop.reconcile(RAW, now=NOW + timedelta(minutes=5))
+    assert left(HELD) == ("1 differences that nothing explains were found since it began",)
+    assert shop.incident(incident_id).state == "recovered"
+    shop.by_hand("UPDATE raw.customers SET tier = 'basic' WHERE customer_id = 50")
+    shop.reconcile(RAW, now=NOW + timedelta(minutes=25))
+    assert left(HELD) == ()
+    assert shop.incident(incident_id).state == "resolved"
