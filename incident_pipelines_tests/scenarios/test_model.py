@@ -41,6 +41,7 @@ from incident_pipelines.stages.containment_queue import incidents_to_contain, in
 from incident_pipelines.stages.incident_pages import listed_incidents
 from incident_pipelines.stages.land import _SessionOver  # pyright: ignore[reportPrivateUsage]
 from incident_pipelines.stages.monitor import Monitor
+from incident_pipelines.stages.reconcile import reconcile
 from incident_pipelines.stages.refresh import PublishedWindow, Skipped, refresh, stale_windows
 from incident_pipelines.stages.replay import Replayer
 from incident_pipelines.stages.respond import take_signals
@@ -76,6 +77,22 @@ RECOVERY_POINTS = (
 )
 GARBAGE = (b"", b"hello", b'{"event_id": 1', b"\xff\xfe", b"[1]", b'{"a": "\\u0000"}')
 SETTLED = ("recovered", "resolved", "reviewed")
+SENT_AND_TOLD = """\
+name: sent_and_told
+owner: shop team
+source: {source: shop, sql: sent.sql}
+target: {source: warehouse, sql: told.sql}
+key: [event_id]
+columns: []
+time: occurred_at
+"""
+SENT_SQL = "SELECT event_id, occurred_at FROM outbox"
+TOLD_SQL = """\
+SELECT event_id::text AS event_id, occurred_at FROM raw.orders
+UNION SELECT event_id, event_time FROM landing.dead_letters WHERE event_id IS NOT NULL
+UNION SELECT key, window_start FROM landing.quarantine WHERE contract = 'orders'
+"""
+"""Published, a dead letter or quarantined: what is nowhere is missing."""
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -127,6 +144,11 @@ def ground(own_databases: Databases, tmp_path: Path, new_topic: Callable[..., st
         "customProperties:\n", "customProperties:\n- {property: maxQuarantineShare, value: 1.0}\n"
     )
     (tmp_path / "contracts" / "orders.yaml").write_text(contract, encoding="utf-8")
+    for folder in ("reconciliations", "sql/reconciliation"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "reconciliations" / "sent_and_told.yaml").write_text(SENT_AND_TOLD, encoding="utf-8")
+    (tmp_path / "sql" / "reconciliation" / "sent.sql").write_text(SENT_SQL, encoding="utf-8")
+    (tmp_path / "sql" / "reconciliation" / "told.sql").write_text(TOLD_SQL, encoding="utf-8")
     query(own_databases.url("app", "app_service"), "TRUNCATE outbox, totals")
     shop.close()
     servers = own_databases.stack.bootstrap_servers
@@ -331,6 +353,19 @@ class Model(RuleBasedStateMachine):
         assert self._reported() == self.damaged
         self.tick()
 
+    @rule()
+    def reconcile(self) -> None:
+        """The producer's originals are compared with what became of them: what is missing is reported, to the key."""
+        gone = self.shop.sent.keys() - self._told()
+        given = (self.shop.catalog, self.shop.control, "sent_and_told", None)
+        reconcile(*given, as_of=datetime.now(UTC), owner="model", environment=self.variables)
+        rows = query(
+            self.databases.url("control"),
+            "SELECT kind, key ->> 'event_id' FROM reconciliation.differences WHERE resolved_at IS NULL",
+        )
+        assert {kind for kind, _ in rows} <= {"missing"}
+        assert {event_id for _, event_id in rows} == gone
+
     @rule(point=st.none() | st.sampled_from(RECOVERY_POINTS))
     def recover(self, point: str | None) -> None:
         """Incidents are brought to their end, or somebody dies while doing it."""
@@ -385,12 +420,12 @@ class Model(RuleBasedStateMachine):
 
     def nothing_is_missing(self) -> None:
         """At the end each acknowledged event is published once, or a dead letter, or quarantined: none is missing."""
+        assert self._told() == self.shop.sent.keys()
         raw = {str(event_id) for (event_id,) in self.cursor.execute("SELECT event_id FROM raw.orders")}
         dead = {row[0] for row in self.cursor.execute("SELECT event_id FROM landing.dead_letters") if row[0]}
         quarantined = {row[0] for row in self.cursor.execute("SELECT key FROM landing.quarantine")}
         assert not raw & quarantined
         assert not raw & dead
-        assert raw | dead | quarantined == self.shop.sent.keys()
         assert dead == {name for name, event in self.shop.sent.items() if event["amount"] < 0}
         for incident in listed_incidents(self.shop.control):
             with self.shop.control.connect() as connection:
@@ -588,6 +623,10 @@ class Model(RuleBasedStateMachine):
             for start, end in spans
             for one in TimeWindow(start.astimezone(UTC), end.astimezone(UTC)).split(HOUR)
         }
+
+    def _told(self) -> set[str]:
+        """Ids of the events that are published, dead letters or quarantined."""
+        return {event_id for (event_id, _) in self.cursor.execute(TOLD_SQL)}
 
     def _reported(self) -> set[datetime]:
         rows = query(
