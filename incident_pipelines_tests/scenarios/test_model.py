@@ -377,6 +377,9 @@ class Model(RuleBasedStateMachine):
         with dies_at(point), suppress(Died, WindowOwned):
             for incident_id in self._open():
                 self.shop.recover(incident_id, clock=lambda: datetime.now(UTC))
+        # A point that is not on the way kills nobody: what is right again is not damaged any more.
+        raw, expected = self._raw_and_log()
+        self.damaged &= {TimeWindow.hour_of(row[-1]).start for _, row in raw.items() ^ expected.items()}
 
     def bring_to_an_end(self) -> None:
         """Land what is there and recover, until no incident is open; a replay that is done again appends nothing."""
@@ -467,21 +470,24 @@ class Model(RuleBasedStateMachine):
     def _raw_is_made_from_the_log(self) -> None:
         """Every window that is not stale holds each event of the log once; of an id with two contents, none."""
         unknown = self._undecided("orders") | self.damaged
+        raw, expected = (
+            {name: row for name, row in rows.items() if TimeWindow.hour_of(row[-1]).start not in unknown}
+            for rows in self._raw_and_log()
+        )
+        assert raw == expected
+
+    def _raw_and_log(self) -> tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]]]:
+        """Rows of raw, and those that the log says should be there, by event id; their time is the last field."""
         copies: dict[str, set[tuple[Any, ...]]] = {}
         for (value,) in self.cursor.execute("SELECT value FROM landing.orders WHERE reason IS NULL"):
             event = json.loads(value)
             at = datetime.fromisoformat(event["occurred_at"])
             row = (event["event_type"], event["order_id"], event["currency"], Decimal(str(event["amount"])), at)
-            if TimeWindow.hour_of(at).start not in unknown:
-                copies.setdefault(event["event_id"], set()).add(row)
+            copies.setdefault(event["event_id"], set()).add(row)
         expected = {event_id: next(iter(rows)) for event_id, rows in copies.items() if len(rows) == 1}
         statement = "SELECT event_id, event_type, order_id, currency, amount, occurred_at FROM raw.orders"
-        raw = {
-            str(event_id): tuple(row)
-            for event_id, *row in self.cursor.execute(statement)
-            if TimeWindow.hour_of(row[-1]).start not in unknown
-        }
-        assert raw == expected
+        raw = {str(event_id): (*row[:-1], row[-1].astimezone(UTC)) for event_id, *row in self.cursor.execute(statement)}
+        return raw, expected
 
     def _marts_are_made_from_raw(self) -> None:
         doubtful = {at.date() for at in self._undecided("orders") | self._undecided("turnover") | self.damaged}
