@@ -183,6 +183,10 @@ def verify_incident(work: Work) -> State:
         store_finding(connection, work.incident_id, "loss", scope.revision, loss, now)
     if proof.may_go_on and len(plans) < MAX_ATTEMPTS:
         return _next_plan(work, scope, plans, unread, proof)
+    if proof.unproven and scope.strategy == "compare" and len(plans) < MAX_ATTEMPTS:
+        again = _look(work, work.clock())
+        if _asks_for_more(again, scope):
+            return _plan_again(work, again)
     with changing(work) as connection:
         detail = {"windows": proof.windows, "rows": proof.rows, "missing": proof.missing, "changed": proof.changed}
         if proof.unproven or proof.silent:
@@ -341,6 +345,23 @@ def _next_plan(
         store_plan(connection, work.incident_id, plan.digest, plan.revision, plan.body(), work.actor, work.clock())
         missing = f"{proof.missing:,} events are still missing" if proof.missing else "a source was not read to its end"
         told = f"{missing}; the next source: {plan_told(plan)}"
+        lead(connection, work, "verifying", "planned", told, plan.revision, {"digest": plan.digest})
+    return _ask(work, plan)
+
+
+def _asks_for_more(again: Scope, before: Scope) -> bool:
+    """Whether something else is missing or wrong by now than what was repaired: then that is repaired as well."""
+    windows, known = ({(one.dataset, one.window) for one in scope.rebuild} for scope in (again, before))
+    return again.suspects != before.suspects or windows != known
+
+
+def _plan_again(work: Work, scope: Scope) -> State:
+    """Lead an incident whose sides disagree anew to another plan, as of another scope."""
+    plan = _plan(work, scope)
+    with changing(work) as connection:
+        store_finding(connection, work.incident_id, "scope", scope.revision, scope, scope.as_of)
+        store_plan(connection, work.incident_id, plan.digest, plan.revision, plan.body(), work.actor, work.clock())
+        told = f"the sides disagree about something else by now: {scope_told(scope)}; {plan_told(plan)}"
         lead(connection, work, "verifying", "planned", told, plan.revision, {"digest": plan.digest})
     return _ask(work, plan)
 
