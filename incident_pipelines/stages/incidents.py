@@ -28,13 +28,11 @@ from incident_pipelines.adapters.stores.incidents_work import (
 )
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import IllegalTransition, IncidentConflict, IncidentPipelinesError
-from incident_pipelines.core.incidents.causes import impact_of
+from incident_pipelines.core.incidents.causes import REPORTED, impact_of
 from incident_pipelines.core.incidents.incident import Actor, Incident, IncidentType, RaisedSignal, State
+from incident_pipelines.core.incidents.reported import affected_by
 from incident_pipelines.core.incidents.severity import IncidentSeverity, graver, severity_of_impact
 from incident_pipelines.core.windows import TimeWindow
-
-REPORTED = "reported"
-"""Class of the cause of what a person opened: nobody has looked for the cause yet."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def open_incident(control: Engine, catalog: Catalog, report: Report, actor: Acto
         state="detected",
         title=title,
         source="person",
-        datasets=tuple(dict.fromkeys(report.datasets)),
+        datasets=affected_by(catalog, report.type, report.datasets),
         window=report.window,
         began_at=report.since or now,
         detected_at=now,

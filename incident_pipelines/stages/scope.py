@@ -21,7 +21,14 @@ from incident_pipelines.adapters.stores.incidents_findings import stated_losses
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.model import EventContract, Landed
 from incident_pipelines.core.errors import SourceUnavailable
+from incident_pipelines.core.incidents.causes import REPORTED
 from incident_pipelines.core.incidents.incident import Incident, RaisedSignal
+from incident_pipelines.core.incidents.reported import (
+    began_before,
+    is_named,
+    named_windows,
+    what_is_wanting,
+)
 from incident_pipelines.core.incidents.scope import (
     Affected,
     CountedTotals,
@@ -92,10 +99,15 @@ def scope_of(
             _stale(warehouse, catalog, incident, found)
         case "rebuild" | "wait":
             _windows_of_signals(catalog, signals, found)
+            found.rebuild += named_windows(catalog, incident, now)
         case "compare":
             _windows_of_differences(control, catalog, environment, incident, signals, now, found, report)
         case "watch" | "person":
             pass
+    looked_at = (*found.totals, *found.suspects) if strategy == "replay" else found.rebuild
+    if wanting := what_is_wanting(catalog, incident, strategy, {one.dataset for one in looked_at}):
+        found.notes.append(wanting)
+        strategy = "person"
     return _scope(warehouse, catalog, incident, strategy, now, found, environment)
 
 
@@ -145,14 +157,14 @@ def _missing_events(
     report: Report,
 ) -> None:
     datasets = [name for name in incident.datasets if name in catalog.landed]
-    values = {"datasets": datasets, "since": incident.began_at - HOUR}
+    values = {"datasets": datasets, "since": began_before(incident) - HOUR}
     with available("warehouse"), warehouse.connect() as connection:
         gaps = connection.execute(query("gaps_since"), values).all()
     found.offsets += [LostOffsets(g.dataset, g.topic, g.partition, g.from_offset, g.to_offset) for g in gaps]
     for name in datasets:
         report(f"{name}: counting what is missing")
         ranges = [(g.last_landed_at, g.detected_at) for g in gaps if g.dataset == name]
-        if not ranges and not landing_writes_gaps(incident.cause):
+        if not ranges and not landing_writes_gaps(incident.cause) and incident.cause != REPORTED:
             ranges = _named_ranges(incident, signals, name, now)
         _suspects(catalog, environment, catalog.landed[name], incident, ranges, now, found)
 
@@ -169,7 +181,7 @@ def _named_ranges(
 def _stale(warehouse: Engine, catalog: Catalog, incident: Incident, found: _Found) -> None:
     """Add the windows of the incident's datasets that are not made from the log as it stands."""
     for dataset, window in stale_windows(warehouse, catalog):
-        if dataset in incident.datasets and dataset in catalog.landed:
+        if dataset in incident.datasets and (dataset in catalog.landed or incident.cause == REPORTED):
             found.rebuild.append(Affected(dataset, window, "events were landed since it was published"))
 
 
@@ -192,7 +204,7 @@ def _suspects(
     if contract.time_column is None and not isinstance(contract, EventContract):
         found.suspects.append(Suspect(contract.name, catalog.whole, None, None))
         return
-    asked = list(windows) if windows is not None else hours_within(catalog, incident.began_at - HORIZON, now)
+    asked = list(windows) if windows is not None else hours_within(catalog, began_before(incident) - HORIZON, now)
     if not asked:
         return
     try:
@@ -211,7 +223,7 @@ def _suspects(
             if suspect.missing:
                 found.suspects.append(suspect)
         return
-    touched = [window for window in asked if windows is not None or _may_hold(window, ranges)]
+    touched = [one for one in asked if windows is not None or _may_hold(one, ranges) or is_named(incident, one)]
     if touched:
         found.notes.append(
             f"{contract.name}: nobody tells how many events there were; windows where some may be missing are suspect"

@@ -14,6 +14,9 @@ from incident_pipelines.core.incidents.severity import (
     severity_of_signal,
 )
 
+REPORTED = "reported"
+"""Class of the cause of what a person opened: nobody has looked for the cause yet."""
+
 Reach = Literal["dataset", "lineage", "platform"]
 """How far one cause shows: in one dataset, in those that are made from each other, or anywhere at once."""
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, assert_never, cast
 
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.incidents.causes import rule_of
+from incident_pipelines.core.incidents.causes import REPORTED, rule_of
 from incident_pipelines.core.incidents.containment_actions import (
     ContainmentAction,
     HoldWindows,
@@ -149,7 +149,7 @@ def _wanted(
             yield from _quarantine(catalog, broken, now, "its data breaks the rules of its contract")
         case "sides_disagree":
             yield from _pause(catalog, whole, now, "two sides that have to agree do not")
-        case "reported":
+        case cause if cause == REPORTED:
             yield from _reported(incident, signals, catalog, whole, now)
         case _:
             return

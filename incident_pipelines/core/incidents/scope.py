@@ -8,6 +8,8 @@ from typing import Literal
 
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.model import MartContract
+from incident_pipelines.core.incidents.causes import REPORTED
+from incident_pipelines.core.incidents.incident import IncidentType
 from incident_pipelines.core.windows import DAY, TimeWindow
 
 Strategy = Literal["replay", "catch_up", "rebuild", "compare", "wait", "watch", "person"]
@@ -38,16 +40,27 @@ STRATEGIES: dict[str, Strategy] = {
 }
 """By class of cause; see `core.incidents.causes`."""
 
+REPORTED_STRATEGIES: dict[IncidentType, Strategy] = {
+    "data_loss": "replay",
+    "corruption": "rebuild",
+    "quality_degradation": "rebuild",
+    "pipeline_failure": "catch_up",
+    "freshness_violation": "catch_up",
+}
+"""By type, of what a person opened: its cause is not known."""
+
 
 def landing_writes_gaps(cause: str) -> bool:
     """Whether landing writes down the offsets of all that is lost by a cause: then nothing else is suspect."""
     return cause == "log_retention"
 
 
-def strategy_of(cause: str, incident_type: str) -> Strategy:
+def strategy_of(cause: str, incident_type: IncidentType) -> Strategy:
     """Return how an incident is brought to its end; what nobody has a strategy for is left to a person."""
     if incident_type == "breach":
         return "person"
+    if cause == REPORTED:
+        return REPORTED_STRATEGIES.get(incident_type, "person")
     return STRATEGIES.get(cause, "person")
 
 

@@ -110,6 +110,8 @@ def _what_data(incident: Incident, signals: Sequence[RaisedSignal]) -> tuple[str
 
 
 def _missing(scope: Scope | None) -> tuple[str, ...]:
+    if scope is not None and scope.strategy == "person":
+        return tuple(f"not scoped: {note}" for note in scope.notes)
     if scope is None or not scope.suspects:
         return ()
     return (f"missing when it was scoped: {scope.counted()}", *scope.where(_SHOWN_SEGMENTS))
