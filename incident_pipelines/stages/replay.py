@@ -3,23 +3,23 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, cast
 
 import psycopg
-from psycopg import sql
 from sqlalchemy import Engine, create_engine
 
 from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.failpoints import failpoint
 from incident_pipelines.adapters.recovery_sources import recovery_sources
 from incident_pipelines.adapters.recovery_sources.source import Problem, Replayable
-from incident_pipelines.adapters.stores.log_append import append
+from incident_pipelines.adapters.stores.log_append import append, events_in_log, keep_other_replays_out
 from incident_pipelines.adapters.stores.recovery_budget import count_replayed, open_budget, take_budget, take_turn
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.contracts.decoder import microseconds
+from incident_pipelines.core.contracts.decoder import POSTGRES_EPOCH, microseconds
 from incident_pipelines.core.contracts.model import RowsContract, TableSource
 from incident_pipelines.core.errors import GuardrailReached, SourceUnavailable
 from incident_pipelines.core.recovery.guardrails import Guardrails, fails_too_often
@@ -122,7 +122,6 @@ class Replayer:
     ) -> ReplayedSpan:
         read = appended = failed = 0
         unavailable: str | None = None
-        known = self._known(dataset, span)
         while True:
             try:
                 batch = next(batches, None)
@@ -132,16 +131,42 @@ class Replayer:
             if batch is None:
                 break
             read += len(batch.messages.values)
-            fresh = _unknown(batch, known)
-            if fresh is None:
-                continue
-            appended += len(fresh.messages.values)
-            failed += self._append(dataset, fresh)
+            with self._log() as log:
+                missing = _missing(log, dataset, batch)
+            if missing is not None:
+                count, dead_letters = self._append(dataset, missing)
+                appended += count
+                failed += dead_letters
         return ReplayedSpan(dataset, span, name, read, appended, failed, tuple(problems), unavailable)
 
-    def _append(self, dataset: str, batch: Replayable) -> int:
-        """Append what the log does not have: budget and turn first, so that a crash cannot exceed them."""
-        events = len(batch.messages.values)
+    def _append(self, dataset: str, batch: Replayable) -> tuple[int, int]:
+        """Append what the log does not have, and return how many that are and how many of them are dead letters."""
+        self._take(len(batch.messages.values))
+        failpoint("replay.before_append")
+        with self._log() as log:
+            keep_other_replays_out(log, dataset)
+            # Looked for again: another run may have appended some of them since.
+            missing = _missing(log, dataset, batch)
+            if missing is None:
+                return 0, 0
+            append(
+                log,
+                dataset,
+                "recovery",
+                missing.messages,
+                missing.envelopes,
+                landed_at=microseconds(self._clock()),
+                note=self._incident_id,
+            )
+            failpoint("replay.before_commit")
+        failpoint("replay.after_commit")
+        events = len(missing.messages.values)
+        failed = sum(reason is not None for reason in missing.envelopes.reasons)
+        self._count(events, failed)
+        return events, failed
+
+    def _take(self, events: int) -> None:
+        """Take budget and turn for events that are appended next: before, so that a crash cannot exceed them."""
         self._check()
         with available("control database"), self._control.begin() as connection:
             if not take_budget(connection, self._plan_id, events):
@@ -150,21 +175,9 @@ class Replayer:
                     "look at what the source has, then let a new plan be made"
                 )
         self._wait_for_turn(events)
-        failpoint("replay.before_append")
-        with available("warehouse"), self._warehouse.begin() as connection:
-            driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-            append(
-                driver,
-                dataset,
-                "recovery",
-                batch.messages,
-                batch.envelopes,
-                landed_at=microseconds(self._clock()),
-                note=self._incident_id,
-            )
-            failpoint("replay.before_commit")
-        failpoint("replay.after_commit")
-        failed = sum(reason is not None for reason in batch.envelopes.reasons)
+
+    def _count(self, events: int, failed: int) -> None:
+        """Count what was appended; the replay ends where too much of it fails."""
         with available("control database"), self._control.begin() as connection:
             total = count_replayed(connection, self._plan_id, events, failed)
         if fails_too_often(total.events, total.failed):
@@ -172,7 +185,6 @@ class Replayer:
                 f"{total.failed:,} of {total.events:,} replayed events break their contract: the source does not hold "
                 "what it should, or the contract has changed"
             )
-        return failed
 
     def _wait_for_turn(self, events: int) -> None:
         rate = self._limits.events_per_second
@@ -185,15 +197,10 @@ class Replayer:
             time.sleep(min(left, PAUSE_SECONDS))
             self._check()
 
-    def _known(self, dataset: str, span: TimeWindow) -> set[str]:
-        """Ids of the events that the log has in a span."""
-        statement = sql.SQL(
-            "SELECT coalesce(event_id, md5(value)) FROM {} WHERE event_time >= %s AND event_time < %s"
-        ).format(sql.Identifier("landing", dataset))
+    @contextmanager
+    def _log(self) -> Iterator[psycopg.Connection[Any]]:
         with available("warehouse"), self._warehouse.begin() as connection:
-            driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-            with driver.cursor(binary=True) as cursor:
-                return {event_id for (event_id,) in cursor.execute(statement, (span.start, span.end))}
+            yield cast("psycopg.Connection[Any]", connection.connection.driver_connection)
 
     def _extract(self, contract: RowsContract, origin: TableSource, span: TimeWindow) -> ReplayedSpan:
         variable = self._catalog.sources[origin.source]
@@ -227,17 +234,22 @@ def spans(replays: Sequence[Replay]) -> Iterator[tuple[str, tuple[str, ...], Tim
             yield dataset, sources, span
 
 
-def _unknown(batch: Replayable, known: set[str]) -> Replayable | None:
-    """Return what is not known yet, each event once, and know it from now on."""
+def _missing(log: psycopg.Connection[Any], dataset: str, batch: Replayable) -> Replayable | None:
+    """Return what the log does not have of a batch, each event once."""
+    # A dead letter without an id is told apart by its bytes, as the log's own count does it.
+    ids = [
+        event_id or hashlib.md5(value or b"", usedforsecurity=False).hexdigest()
+        for event_id, value in zip(batch.envelopes.event_ids, batch.messages.values, strict=True)
+    ]
+    times = [POSTGRES_EPOCH + timedelta(microseconds=int(time)) for time in batch.envelopes.event_times]
+    known = events_in_log(log, dataset, ids, times)
     places: list[int] = []
-    for place, (event_id, value) in enumerate(zip(batch.envelopes.event_ids, batch.messages.values, strict=True)):
-        # A dead letter without an id is told apart by its bytes, as the log's own count does it.
-        told_by = event_id or hashlib.md5(value or b"", usedforsecurity=False).hexdigest()
-        if told_by not in known:
-            known.add(told_by)
+    for place, event_id in enumerate(ids):
+        if event_id not in known:
+            known.add(event_id)
             places.append(place)
     if not places:
         return None
-    if len(places) == len(batch.messages.values):
+    if len(places) == len(ids):
         return batch
     return Replayable(batch.messages.taken(places), batch.envelopes.taken(places))

@@ -1,9 +1,12 @@
 """Appends to the landing log what comes from no topic: history, extracts, recoveries, redrives, corrections."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import psycopg
+from psycopg import sql
 
 from incident_pipelines.adapters.stores.landing_log import copy_statement, raise_hours
 from incident_pipelines.core.contracts.decoder import Envelopes
@@ -12,6 +15,13 @@ from incident_pipelines.core.landing import LogBatch, Messages
 OriginKind = Literal["history", "extract", "recovery", "redrive", "correction"]
 
 _PARTITION = 0
+
+# By their very times, which the index has: a batch may hold events of a whole day, and the log millions of that day.
+_IN_LOG = """
+SELECT DISTINCT coalesce(event_id, md5(value)) FROM {log}
+WHERE event_time BETWEEN %(first)s AND %(last)s AND event_time = ANY(%(times)b)
+  AND coalesce(event_id, md5(value)) = ANY(%(ids)b)
+"""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,27 @@ def append(
                 copy.write(piece)
         raise_hours(connection, contract, origin_id, _PARTITION, batch.hours)
     return AppendedRows(origin_id, first, count)
+
+
+def events_in_log(
+    connection: psycopg.Connection[Any], contract: str, ids: Sequence[str], times: Sequence[datetime]
+) -> set[str]:
+    """Return the ids that the log has at one of some times; a dead letter without an id is told apart by its MD5.
+
+    Args:
+        contract: name of the dataset.
+        times: event times, at least one, aware.
+    """
+    values = {"ids": list(ids), "times": list(times), "first": min(times), "last": max(times)}
+    # Planned for these values: only so does it pick an index or a hash as they are few or many.
+    with connection.cursor(binary=True) as cursor:
+        found = cursor.execute(sql.SQL(_IN_LOG).format(log=sql.Identifier("landing", contract)), values, prepare=False)
+        return {event_id for (event_id,) in found}
+
+
+def keep_other_replays_out(connection: psycopg.Connection[Any], contract: str) -> None:
+    """Let nobody else replay events of a dataset until the caller's transaction ends; waits for whoever does."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('replay ' || %s, 0))", (contract,))
 
 
 def _origin(connection: psycopg.Connection[Any], contract: str, kind: OriginKind, note: str | None) -> int:
