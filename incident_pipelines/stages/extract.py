@@ -1,6 +1,6 @@
 """Appends to the log what changed in a source's table; what is gone there is not looked for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -71,7 +71,7 @@ def extract_changes(
             newest = max(newest, min(now, _aware(page[-1][updated_at], now)))
 
     pages = watched(SourceTable(source, contract).changed_since(since))
-    extracted = _append_changed(warehouse, catalog, contract, pages, now)
+    extracted = append_changed(warehouse, catalog, contract, pages, now)
     failpoint("extract.before_watermark")
     with available("warehouse"), warehouse.begin() as connection:
         connection.execute(
@@ -93,12 +93,30 @@ def extract_window(
     Raises:
         SourceUnavailable: a database does not answer, or the table is not there as declared; what was appended stays.
     """
-    return _append_changed(warehouse, catalog, contract, SourceTable(source, contract).created_in(window), now)
+    return append_changed(warehouse, catalog, contract, SourceTable(source, contract).created_in(window), now)
 
 
-def _append_changed(
-    warehouse: Engine, catalog: Catalog, contract: RowsContract, pages: Iterable[list[Row]], now: datetime
+def append_changed(
+    warehouse: Engine,
+    catalog: Catalog,
+    contract: RowsContract,
+    pages: Iterable[list[Row]],
+    now: datetime,
+    *,
+    before: Callable[[int], None] | None = None,
+    after: Callable[[int, int], None] = lambda rows, failed: None,
 ) -> Extracted:
+    """Append the rows that the log does not have as they are now, page by page.
+
+    Args:
+        pages: of the table's rows, as `SourceTable` reads them.
+        now: current time, aware.
+        before: called with the most rows that are appended next; raises if they may not be.
+        after: called with the rows of a page that were appended, and how many of these are dead letters.
+
+    Raises:
+        SourceUnavailable: the warehouse does not answer; what was appended stays.
+    """
     write, decode = image_of(contract), decoder_for(contract, catalog.start)
     landed_at = microseconds(now)
     appended, read = 0, 0
@@ -106,6 +124,14 @@ def _append_changed(
     for page in pages:
         read += len(page)
         images = dict(write(row) for row in page)
+        if before is not None:
+            # Asked without the lock, as it may wait long: nobody else has to wait with it.
+            with available("warehouse"), warehouse.connect() as connection:
+                images = {key: images[key] for key in _unknown(connection, contract, images)}
+            if not images:
+                continue
+            before(len(images))
+        failed = 0
         with available("warehouse"), warehouse.begin() as connection:
             # One extract of a table at a time, or two would append the same change.
             connection.execute(
@@ -122,9 +148,11 @@ def _append_changed(
                 )
                 driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
                 append(driver, contract.name, "extract", Messages.of(values), envelopes, landed_at=landed_at)
+                failed = sum(reason is not None for reason in envelopes.reasons)
                 hours |= {time // HOUR_MICROSECONDS for time in envelopes.event_times}
         appended += len(keys)
         failpoint("extract.after_page")
+        after(len(keys), failed)
     return Extracted(contract.name, appended, read, tuple(hour_start(hour) for hour in sorted(hours)))
 
 
