@@ -11,16 +11,19 @@ import dagster as dg
 import pytest
 
 from incident_pipelines.adapters.databases.postgres import postgres_engine
+from incident_pipelines.core.contracts.model import EventContract
 from incident_pipelines.core.incidents.incident import Actor
-from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS
+from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS, pause_after
 from incident_pipelines.defs.incidents.recovery_job import INCIDENT_TAG, JOB, recovery_job
-from incident_pipelines.defs.incidents.recovery_sensor import AGAIN_AFTER, STEP_TAG, open_incidents_sensor
+from incident_pipelines.defs.incidents.recovery_sensor import STEP_TAG, open_incidents_sensor
 from incident_pipelines.defs.resources import PostgresResource
 from incident_pipelines.stages import replay
 from incident_pipelines.stages.incidents import approve
+from incident_pipelines.stages.recover import plan_incident, scope_incident
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.stages.recovery_shop import Shop, open_shop
 from incident_pipelines_tests.stages.test_recover import LOST, lose_some, loss_of
+from incident_pipelines_tests.stepped_lander import Died, dies_at
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -80,8 +83,8 @@ def test_a_recovery_whose_runs_fail_is_escalated_once(shop: Shop, daemon: Daemon
         assert daemon.run(request, nowhere) == dg.DagsterRunStatus.FAILURE
         daemon.now = datetime.now(UTC)
         if attempt < MAX_ATTEMPTS:
-            assert daemon.tick() == ([], "INC-1: the last run has just ended")
-        daemon.now += AGAIN_AFTER
+            assert f"INC-1: runs so far: {attempt}, the next at " in str(daemon.tick())
+            daemon.now += pause_after(attempt)
     (step,) = {request.tags[STEP_TAG] for request in requests}
     assert step.startswith("contained.")
     assert [request.run_key for request in requests] == [f"INC-1:{step}:{attempt}" for attempt in (1, 2, 3)]
@@ -116,6 +119,49 @@ def test_no_second_run_begins_while_one_is_under_way_and_a_failed_one_is_followe
     assert len(shop.raw()) == len(shop.sent)
     assert daemon.tick()[0] == []
     assert len(daemon.instance.get_runs(dg.RunsFilter(job_name=JOB))) == 3
+
+
+def test_runs_that_do_not_lead_on_follow_each_other_ever_more_slowly(daemon: Daemon) -> None:
+    pauses: list[float] = []
+    for earlier in range(8):
+        (request,), _ = daemon.tick()
+        assert str(request.run_key).endswith(f":{earlier + 1}")
+        daemon.instance.create_run_for_job(
+            daemon.job, run_config=request.run_config, tags=dict(request.tags), status=dg.DagsterRunStatus.SUCCESS
+        )
+        (run,) = daemon.instance.get_run_records(dg.RunsFilter(job_name=JOB), limit=1)
+        for seconds in (30, 60, 120, 240, 480, 600, 3600):
+            daemon.now = run.create_timestamp.astimezone(UTC) + timedelta(seconds=seconds - 1)
+            assert daemon.tick()[0] == []
+            daemon.now += timedelta(seconds=1)
+            if daemon.tick()[0]:
+                pauses.append(seconds)
+                break
+    assert pauses == [30, 60, 120, 240, 480, 600, 600, 600]
+
+
+def test_no_run_begins_while_another_incident_has_the_windows(shop: Shop, daemon: Daemon) -> None:
+    contract = shop.catalog.landed["orders"]
+    assert isinstance(contract, EventContract)
+    assert shop.signal("topic_recreated", "orders", None, topic=contract.topic) == "INC-2"
+    later = shop.work("INC-2")
+    scope_incident(later)
+    plan_incident(later)
+    with dies_at("recover.replayed"), pytest.raises(Died):
+        shop.recover("INC-1")
+    (first,), _ = daemon.tick()
+    assert first.tags[INCIDENT_TAG] == "INC-1"
+    under_way = daemon.instance.create_run_for_job(
+        daemon.job, run_config=first.run_config, tags=dict(first.tags), status=dg.DagsterRunStatus.STARTED
+    )
+    requests, said = daemon.tick()
+    assert requests == []
+    assert "INC-1: a run is under way; INC-2: orders 2026-03-01T" in str(said)
+    assert "is being recovered by INC-1" in str(said)
+    assert shop.recover("INC-1") == "recovered"
+    daemon.instance.report_run_failed(under_way, "over")
+    (second,), _ = daemon.tick()
+    assert second.tags[INCIDENT_TAG] == "INC-2"
 
 
 def test_a_run_that_a_person_starts_meanwhile_ends_at_once_and_says_who_is_at_work(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -65,7 +66,7 @@ def respond(shop: Shop, incident_id: str, now: datetime) -> str:
     return state
 
 
-def planned(shop: Shop, incident_id: str, limits: Guardrails) -> Callable[[], int]:
+def planned(shop: Shop, incident_id: str, limits: Guardrails, **options: Any) -> Callable[[], int]:
     """Scope and plan an incident; return what replays its plan, held to these limits, and counts what it appends."""
     work = shop.work(incident_id)
     scope_incident(work)
@@ -74,7 +75,7 @@ def planned(shop: Shop, incident_id: str, limits: Guardrails) -> Callable[[], in
         stored = latest_plan(connection, incident_id)
     assert stored is not None
     given = (shop.control, shop.warehouse, shop.catalog, shop.variables, incident_id, stored.plan_id, limits)
-    return lambda: sum(span.appended for span in Replayer(*given).replay(plan_of(stored.body).replays))
+    return lambda: sum(span.appended for span in Replayer(*given, **options).replay(plan_of(stored.body).replays))
 
 
 def test_of_two_incidents_on_the_same_windows_one_waits_and_has_nothing_left_to_do(

@@ -1,6 +1,7 @@
 """How much a recovery may do, and how fast."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 SHARE_OF_PEAK = 0.1
 """SPEC §7: a replay takes at most a tenth of what landing was measured to take."""
@@ -13,6 +14,9 @@ FAILURES_COUNT_FROM = 100
 
 MAX_ATTEMPTS = 3
 """Of a run that fails, and of plans for one revision of an incident; then a person is asked."""
+
+AGAIN_AFTER = timedelta(seconds=30)
+AGAIN_AFTER_AT_MOST = timedelta(minutes=10)
 
 SLACK_EVENTS = 10_000
 """A source may have more than anybody declared: late events, and events of the edges of a window."""
@@ -45,3 +49,15 @@ def guardrails(planned_events: int, capacity: float | None) -> Guardrails:
 def fails_too_often(events: int, failed: int) -> bool:
     """Whether a replay has to stop."""
     return events >= FAILURES_COUNT_FROM and failed > MAX_FAILED_SHARE * events
+
+
+def pause_after(runs: int) -> timedelta:
+    """Return how long to wait after a run that has not led on, because it failed or has to wait for somebody else.
+
+    Each pause is twice the one before it, up to ten minutes.
+
+    Args:
+        runs: that there were of the same step, at least 1.
+    """
+    doublings = min(runs - 1, 10)  # far past the longest pause
+    return min(AGAIN_AFTER * 2**doublings, AGAIN_AFTER_AT_MOST)

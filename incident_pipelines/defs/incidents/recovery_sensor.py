@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 from sqlalchemy import Engine
@@ -12,7 +12,7 @@ from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import IncidentPipelinesError
 from incident_pipelines.core.incidents.course import course_of
 from incident_pipelines.core.incidents.incident import Actor
-from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS
+from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS, pause_after
 from incident_pipelines.defs.catalog import declared_catalog
 from incident_pipelines.defs.incidents.recovery_job import INCIDENT_TAG, JOB, recovery_job
 from incident_pipelines.defs.refresh.job import UNDER_WAY
@@ -20,11 +20,10 @@ from incident_pipelines.defs.resources import PostgresResource
 from incident_pipelines.stages.contain import is_still_contained
 from incident_pipelines.stages.incident_exit import look_at_exit, look_for_cause
 from incident_pipelines.stages.incidents import OpenIncident, escalate, open_incidents
+from incident_pipelines.stages.windows_held import goes_first
 
 SENSOR = Actor("sensor", "open_incidents_sensor")
 STEP_TAG = "incident/step"
-AGAIN_AFTER = timedelta(seconds=30)
-"""A run that ended where it began waits for somebody else, or has failed: it is not started again at once."""
 
 
 def open_incidents_sensor(
@@ -55,7 +54,7 @@ def open_incidents_sensor(
                 try:
                     match course.next:
                         case "run":
-                            requests += _run(context, control_engine, one, waiting, now)
+                            requests += _run(context, control_engine, warehouse_engine, one, waiting, now)
                         case "look_for_cause":
                             # What was deployed since this process began is only in the files.
                             current = load_catalog(os.environ)
@@ -66,7 +65,7 @@ def open_incidents_sensor(
                             )
                             waiting += [f"{incident.incident_id}: {reason}" for reason in left]
                         case "release" if is_still_contained(control_engine, warehouse_engine, incident.incident_id):
-                            requests += _run(context, control_engine, one, waiting, now)
+                            requests += _run(context, control_engine, warehouse_engine, one, waiting, now)
                         case "release" | "wait":
                             waiting.append(f"{incident.incident_id}: {course.why}")
                 except IncidentPipelinesError as error:  # the others are looked at all the same
@@ -78,35 +77,51 @@ def open_incidents_sensor(
 
 
 def _run(
-    context: dg.SensorEvaluationContext, control: Engine, one: OpenIncident, waiting: list[str], now: datetime
+    context: dg.SensorEvaluationContext,
+    control: Engine,
+    warehouse: Engine,
+    one: OpenIncident,
+    waiting: list[str],
+    now: datetime,
 ) -> list[dg.RunRequest]:
     """Return the run that is next, if none is under way; give up after too many that failed at one step."""
-    incident = one.incident
+    incident, runs = one.incident, context.instance
     tags = {INCIDENT_TAG: incident.incident_id}
-    if context.instance.get_runs(dg.RunsFilter(job_name=JOB, tags=tags, statuses=UNDER_WAY), limit=1):
+    if runs.get_runs(dg.RunsFilter(job_name=JOB, tags=tags, statuses=UNDER_WAY), limit=1):
         waiting.append(f"{incident.incident_id}: a run is under way")
         return []
     step = f"{incident.state}.{one.since_entry}"
     tags[STEP_TAG] = step
-    records = context.instance.get_run_records(dg.RunsFilter(job_name=JOB, tags=tags))
-    failed = [run for run in records if run.dagster_run.status == dg.DagsterRunStatus.FAILURE]
+    failures = dg.RunsFilter(job_name=JOB, tags=tags, statuses=[dg.DagsterRunStatus.FAILURE])
+    failed = runs.get_runs(failures, limit=MAX_ATTEMPTS)
     if len(failed) >= MAX_ATTEMPTS:
-        run_id = failed[0].dagster_run.run_id
-        told = f"{len(failed)} runs failed while {incident.state.replace('_', ' ')}, the last one {run_id}"
+        told = f"{len(failed)} runs failed while {incident.state.replace('_', ' ')}, the last one {failed[0].run_id}"
         escalate(control, incident.incident_id, incident.state, told, SENSOR, now)
         context.log.error("%s is escalated: %s", incident.incident_id, told)
         waiting.append(f"{incident.incident_id}: escalated, as {told}")
         return []
-    if records and now - records[0].create_timestamp.astimezone(UTC) < AGAIN_AFTER:
-        waiting.append(f"{incident.incident_id}: the last run has just ended")
+    earlier = runs.get_runs_count(dg.RunsFilter(job_name=JOB, tags=tags))
+    for last in runs.get_run_records(dg.RunsFilter(job_name=JOB, tags=tags), limit=1):
+        again_at = _ended(last) + pause_after(earlier)
+        if now < again_at:
+            waiting.append(f"{incident.incident_id}: runs so far: {earlier}, the next at {again_at:%H:%M:%S} UTC")
+            return []
+    if first := goes_first(control, warehouse, incident):
+        waiting.append(f"{incident.incident_id}: {first}")
         return []
     return [
         dg.RunRequest(
-            run_key=f"{incident.incident_id}:{step}:{len(records) + 1}",
+            run_key=f"{incident.incident_id}:{step}:{earlier + 1}",
             run_config={"ops": {"scope": {"config": {"incident_id": incident.incident_id}}}},
             tags={**tags, "incident/severity": incident.severity, "incident/cause": incident.cause},
         )
     ]
+
+
+def _ended(run: dg.RunRecord) -> datetime:
+    if run.end_time is None:
+        return run.create_timestamp.astimezone(UTC)
+    return datetime.fromtimestamp(run.end_time, UTC)
 
 
 @dg.definitions
