@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -20,6 +20,7 @@ from incident_pipelines.adapters.stores.differences import (
     begin_run,
     clear_gap_signals,
     difference_totals,
+    explain_by_incident,
     finish_run,
     known_differences,
     list_differences,
@@ -43,6 +44,7 @@ from incident_pipelines.core.reconciliation.differences import (
 )
 from incident_pipelines.core.reconciliation.gaps import GAP_SIGNAL, empty_side, gap_signal, statement_of
 from incident_pipelines.core.reconciliation.ledger_values import shown
+from incident_pipelines.core.reconciliation.losses import StatedLoss
 from incident_pipelines.core.reconciliation.plan import Plan, plan_of
 from incident_pipelines.core.reconciliation.scope import Everything, Keys, Scope, TimeRange
 from incident_pipelines.core.windows import TimeWindow
@@ -68,6 +70,7 @@ class Reconciled:
         window: that it was asked to look at.
         counts: rows of the window on both sides, and the differences in it that nothing explains.
         opened, reopened, resolved: what the run did to the ledger.
+        explained: differences that the losses given to it account for.
         open_unexplained, open_in_flight, open_incident: the whole ledger after it.
         money: at stake in what is open and unexplained, by currency.
         statement: all of it for a person.
@@ -85,6 +88,7 @@ class Reconciled:
     opened: int
     reopened: int
     resolved: int
+    explained: int
     open_unexplained: int
     open_in_flight: int
     open_incident: int
@@ -117,6 +121,7 @@ def reconcile(
     as_of: datetime,
     owner: str,
     environment: Mapping[str, str] = os.environ,
+    losses: Sequence[StatedLoss] = (),
     wait_seconds: float = 60,
     timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
     report: Report = lambda text: None,
@@ -132,6 +137,7 @@ def reconcile(
         as_of: the instant that ages are counted at; aware.
         owner: shown to others that want to reconcile the same.
         environment: variables with the addresses of the sources.
+        losses: that account for differences which would have nothing to explain them.
         wait_seconds: how long to wait for another run of the same reconciliation.
         timeout_seconds: for each statement on a source.
         report: told how far a long run is.
@@ -149,7 +155,7 @@ def reconcile(
     with available("control database"), control.connect() as connection, connection.begin() as transaction:
         take_ledger(connection, control, name, owner, wait_seconds)
         join_rate = measure_join_rate(catalog, environment, declared.join_rate, as_of) if declared.join_rate else None
-        run = _Run(catalog, declared, source, target, connection, as_of, hour, owner, timeout_seconds, report)
+        run = _Run(catalog, declared, source, target, connection, as_of, hour, owner, timeout_seconds, report, losses)
         reconciled = run.bring_up_to_date(join_rate, started)
         failpoint("reconcile.before_commit")
         transaction.commit()
@@ -195,6 +201,7 @@ class _Run:
     owner: str
     timeout_seconds: float
     report: Report
+    losses: Sequence[StatedLoss] = ()
     changes: dict[str, int] = field(default_factory=dict[str, int])
 
     def bring_up_to_date(self, join_rate: MeasuredJoinRate | None, started: float) -> Reconciled:
@@ -209,6 +216,10 @@ class _Run:
             looked_at = self._hour(plan, run_id, self.hour)
         failpoint("reconcile.stored")
         resolved = resolve_differences(connection, declared.name, run_id, self.as_of)
+        explained = sum(
+            explain_by_incident(connection, declared.name, one.incident_id, [one.window], one.events, one.kinds)
+            for one in self.losses
+        )
         totals = difference_totals(connection, declared.name)
         unexplained = {kind: totals.in_scope.get(kind, 0) for kind in ("missing", "unexpected", "mismatched")}
         counts = Counts(looked_at.source, looked_at.target, **unexplained)
@@ -257,6 +268,7 @@ class _Run:
             opened=figures["opened"],
             reopened=figures["reopened"],
             resolved=resolved,
+            explained=explained,
             open_unexplained=totals.unexplained,
             open_in_flight=totals.in_flight,
             open_incident=totals.incident,

@@ -16,6 +16,7 @@ from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import IncidentPipelinesError, SourceUnavailable
 from incident_pipelines.core.incidents.joining import datasets_of
 from incident_pipelines.core.incidents.scope import Affected, Scope, Suspect
+from incident_pipelines.core.reconciliation.losses import losses_in
 from incident_pipelines.core.recovery.loss import Brought
 from incident_pipelines.core.recovery.plan import RecoveryPlan, tried_for
 from incident_pipelines.core.recovery.proof import Proof, Recounted, Unread
@@ -223,28 +224,36 @@ def _compare(
     # What raised the incident is compared whatever there was to be done about it, and be it nothing.
     with available("control database"), control.connect() as connection:
         raised = {one.dataset for one in signals_of(connection, scope.incident_id)}
-    lossy = {one.dataset for one in recounted if one.missing}
+    # What a source may still have, or does not say, is not stated to be gone.
+    gone = [
+        (one.dataset, one.window, one.missing)
+        for one in recounted
+        if one.missing and not one.silent and not one.untried
+    ]
     lines: list[str] = []
     for name, declared in catalog.reconciliations.items():
-        sides = set(datasets_of(catalog, name))
-        inputs = {given for one in sides if one in catalog.marts for given in catalog.marts[one].contract.inputs}
-        if name not in raised and not sides & touched:
+        if name not in raised and not touched.intersection(datasets_of(catalog, name)):
             continue
         # Each hour is looked at whole, with all that is open besides.
         looks: Sequence[TimeWindow | None] = [None]
         if declared.time and 0 < len(hours) <= HOURS_AT_MOST:
             looks = hours
         report(f"{name}: comparing {'everything' if looks == [None] else f'{len(hours)} hours'} again")
-        differing = 0
+        losses = losses_in(catalog, declared, scope.incident_id, gone)
+        differing = explained = 0
         try:
             for hour in looks:
-                run = reconcile(catalog, control, name, hour, as_of=now, owner=owner, environment=environment)
+                run = reconcile(
+                    catalog, control, name, hour, as_of=now, owner=owner, environment=environment, losses=losses
+                )
                 differing += run.counts.differences
+                explained = run.explained
         except IncidentPipelinesError as error:
             unproven.append(f"{name} could not be compared: {error}")
             continue
-        lines.append(f"{name}: {differing} unexplained differences in the scope")
-        if differing and not (lossy & (sides | inputs)):
+        line = f"{name}: {differing} unexplained differences in the scope"
+        lines.append(f"{line}, {explained} that the stated loss accounts for" if explained else line)
+        if differing:
             unproven.append(f"{name}: {differing} rows still differ")
     return lines
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import create_engine, text
 
@@ -146,6 +146,18 @@ WITH_ACCOUNTS = {
 """A mart of one row for each order, and what the shop's books say of orders and events: no source that could replay."""
 
 
+class Difference(NamedTuple):
+    """An open difference.
+
+    Args:
+        explained: by what, and by which incident.
+    """
+
+    kind: str
+    key: Any
+    explained: tuple[str | None, str | None]
+
+
 @dataclass
 class Shop(recovery_shop.Shop):
     """The shop, what its customers are at their source, and short words for how sides come to differ."""
@@ -176,11 +188,12 @@ class Shop(recovery_shop.Shop):
         """When an event happened."""
         return datetime.fromisoformat(self.sent[name]["occurred_at"])
 
-    def by_hand(self, statement: str) -> None:
-        """Run a statement on raw.customers as somebody who was allowed to."""
+    def by_hand(self, statement: str, table: str = "raw.customers") -> None:
+        """Run a statement on a published table as somebody who was allowed to."""
         owner = postgres_engine(self.databases.url("warehouse"), "by hand")
         with owner.begin() as connection:
-            connection.execute(text("SELECT set_config('incident_pipelines.confirmed', 'raw.customers', true)"))
+            confirmed = text("SELECT set_config('incident_pipelines.confirmed', :table, true)")
+            connection.execute(confirmed, {"table": table})
             connection.execute(text(statement))
         owner.dispose()
 
@@ -212,13 +225,14 @@ class Shop(recovery_shop.Shop):
         assert self.incident(incident_id).cause == "sides_disagree"
         return incident_id
 
-    def open_differences(self, name: str) -> list[tuple[Any, ...]]:
-        """Kind, key and explanation of each open difference."""
+    def open_differences(self, name: str) -> list[Difference]:
+        """What is open between two sides."""
         statement = (
             "SELECT kind, key, explanation, incident_id FROM reconciliation.differences "
-            "WHERE reconciliation = %s AND resolved_at IS NULL ORDER BY difference_id"
+            "WHERE reconciliation = %s AND resolved_at IS NULL"
         )
-        return query(self.databases.url("control"), statement, name)
+        rows = query(self.databases.url("control"), statement, name)
+        return [Difference(kind, next(iter(key.values())), (explanation, by)) for kind, key, explanation, by in rows]
 
     def comparisons(self, name: str) -> list[str]:
         """How two sides were compared, each time."""

@@ -19,8 +19,11 @@ from sqlalchemy import text
 
 from incident_pipelines.adapters.databases.postgres import driver_url, postgres_engine
 from incident_pipelines.adapters.failpoints import ENVIRONMENT_VARIABLE
+from incident_pipelines.adapters.stores.differences import explain_by_incident
 from incident_pipelines.core.errors import IncidentPipelinesError, LedgerOwned, SourceUnavailable
+from incident_pipelines.core.reconciliation.comparison import Kind
 from incident_pipelines.core.reconciliation.differences import ledger_lock_key
+from incident_pipelines.core.reconciliation.losses import StatedLoss
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages.prepare import prepare_control
 from incident_pipelines_tests.conftest import Databases
@@ -186,6 +189,91 @@ def test_an_explanation_by_an_incident_stays(shop: Shop) -> None:
     shop.ledger("UPDATE reconciliation.differences SET explanation = 'incident', incident_id = 'i-1'")
     run = shop.reconcile(HOUR, LATER + MINUTE)
     assert (run.open_incident, run.open_unexplained, run.counts.missing, run.verdict) == (1, 0, 0, "ok")
+
+
+def explain(shop: Shop, at_most: int, incident_id: str = "INC-1", kinds: tuple[Kind, ...] = ("missing",)) -> int:
+    """Explain what is open in the hour."""
+    control = postgres_engine(shop.databases.url("control", "publisher"), "test")
+    with control.begin() as connection:
+        explained = explain_by_incident(connection, "till_bank", incident_id, [HOUR], at_most, kinds)
+    control.dispose()
+    return explained
+
+
+def explanations(shop: Shop) -> dict[int, tuple[str | None, str | None]]:
+    rows = shop.ledger(
+        "SELECT (key ->> 'sale_id')::int, explanation, incident_id FROM reconciliation.differences "
+        "WHERE resolved_at IS NULL"
+    )
+    return {sale: (explanation, incident_id) for sale, explanation, incident_id in rows}
+
+
+BY = ("incident", "INC-1")
+NOTHING = (None, None)
+
+
+def test_a_loss_explains_missing_rows_of_its_windows_and_no_others(shop: Shop) -> None:
+    shop.sell(180)
+    shop.bank("DELETE FROM bookings WHERE sale_id IN (10, 70, 71)")  # the first one is of the hour before
+    shop.till("DELETE FROM sales WHERE sale_id = 80")
+    shop.bank("UPDATE bookings SET amount = 0 WHERE sale_id = 90")
+    shop.reconcile()
+    shop.bank("DELETE FROM bookings WHERE sale_id = 72")
+    shop.till("UPDATE sales SET changed_at = %s WHERE sale_id = 72", LATER)  # on its way, for all anybody knows
+    shop.reconcile()
+    assert explain(shop, at_most=2) == 2
+    assert explain(shop, at_most=2) == 2, "done twice is as if done once"
+    assert explain(shop, at_most=2, incident_id="INC-2") == 0
+    on_its_way = ("in_flight", None)
+    left = {10: NOTHING, 80: NOTHING, 90: NOTHING}
+    assert explanations(shop) == {**left, 70: BY, 71: BY, 72: on_its_way}
+    assert explain(shop, at_most=3, kinds=("missing", "mismatched")) == 3
+    assert explanations(shop)[90] == BY
+    assert explanations(shop)[80] == NOTHING
+
+
+def test_where_more_differs_than_was_lost_nothing_is_explained_any_longer(shop: Shop) -> None:
+    shop.sell(180)
+    shop.bank("DELETE FROM bookings WHERE sale_id IN (70, 71)")
+    shop.reconcile()
+    assert explain(shop, at_most=1) == 0
+    assert explanations(shop) == {70: NOTHING, 71: NOTHING}
+    assert explain(shop, at_most=2) == 2
+    shop.bank("DELETE FROM bookings WHERE sale_id = 72")
+    shop.reconcile()
+    assert explain(shop, at_most=2) == 0
+    assert explanations(shop) == {70: NOTHING, 71: NOTHING, 72: NOTHING}
+
+
+def test_what_a_loss_explains_is_no_gap_and_stays_explained_until_it_is_gone(shop: Shop) -> None:
+    shop.sell(180)
+    original = shop.bank("SELECT * FROM bookings WHERE sale_id = 70")[0]
+    shop.bank("DELETE FROM bookings WHERE sale_id = 70")
+    loss = StatedLoss("INC-1", HOUR, 1)
+    assert shop.reconcile(HOUR).signal_id is not None
+    run = shop.reconcile(HOUR, LATER + MINUTE, losses=[loss])
+    assert (run.explained, run.counts.missing, run.gap_rate, run.verdict) == (1, 0, 0, "ok")
+    assert shop.ledger("SELECT count(*) FROM monitoring.signals WHERE cleared_at IS NULL") == [(0,)]
+    later = shop.reconcile(as_of=LATER + 2 * MINUTE)
+    assert (later.open_incident, later.open_unexplained, later.verdict, later.money) == (1, 0, "ok", {})
+    assert shop.open() == {("missing", 70)}
+    shop.bank("INSERT INTO bookings VALUES (%s, %s, %s, %s, %s, %s, %s)", *original)
+    assert shop.reconcile(as_of=LATER + 3 * MINUTE).resolved == 1
+    shop.bank("DELETE FROM bookings WHERE sale_id = 70")
+    back = shop.reconcile(as_of=LATER + 4 * MINUTE)
+    assert (back.reopened, back.open_unexplained, back.verdict) == (1, 1, "error")
+
+
+def test_a_loss_is_found_by_the_last_change_of_rows_that_do_not_say_when_they_belong(
+    own_databases: Databases, tmp_path: Path
+) -> None:
+    lines = [line for line in TILL_BANK_YAML.splitlines() if not line.startswith("time:")]
+    shop = open_shop(tmp_path, own_databases, "\n".join(lines) + "\n")
+    shop.sell(180)
+    shop.bank("DELETE FROM bookings WHERE sale_id IN (10, 70)")
+    run = shop.reconcile(losses=[StatedLoss("INC-1", HOUR, 1)])
+    assert (run.explained, run.counts.missing) == (1, 1)
+    assert explanations(shop) == {10: NOTHING, 70: BY}
 
 
 def test_an_empty_side_is_said_to_be_empty(shop: Shop) -> None:

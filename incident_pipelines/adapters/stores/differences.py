@@ -12,9 +12,10 @@ from sqlalchemy import Connection, Engine, RowMapping
 from incident_pipelines.adapters.databases.ownership import take_lock
 from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.errors import LedgerOwned
-from incident_pipelines.core.reconciliation.comparison import Difference
+from incident_pipelines.core.reconciliation.comparison import Difference, Kind
 from incident_pipelines.core.reconciliation.differences import Entry, Known, Stake, ledger_lock_key
 from incident_pipelines.core.reconciliation.ledger_values import from_json, to_json, type_name
+from incident_pipelines.core.windows import TimeWindow
 
 Mode = Literal["hourly", "full"]
 AGE_BOUNDS_SECONDS = (3_600.0, 21_600.0, 86_400.0, 604_800.0)
@@ -142,6 +143,36 @@ def resolve_differences(connection: Connection, reconciliation: str, run_id: int
     """Resolve every open difference that the run has not found, and return how many there were."""
     values = {"reconciliation": reconciliation, "run_id": run_id, "as_of": as_of}
     return connection.execute(query("resolve_differences"), values).rowcount
+
+
+def explain_by_incident(
+    connection: Connection,
+    reconciliation: str,
+    incident_id: str,
+    windows: Sequence[TimeWindow],
+    at_most: int,
+    kinds: Sequence[Kind] = ("missing",),
+) -> int:
+    """Explain open differences by what an incident has stated to be lost; return how many it explains now.
+
+    They stay explained until they are resolved. Where there are more than it accounts for it explains none, those
+    neither that it explained before. Differences on their way, and those of other incidents, are left as they are.
+    Only for the ledger's one writer (see `take_ledger`): a run at the same time would take it back.
+
+    Args:
+        windows: in which the rows lie, by their time on either side; by their last change where they have none.
+        at_most: how many the loss accounts for, over all windows.
+        kinds: that it accounts for.
+    """
+    values = {
+        "reconciliation": reconciliation,
+        "incident_id": incident_id,
+        "starts": [window.start for window in windows],
+        "ends": [window.end for window in windows],
+        "at_most": at_most,
+        "kinds": list(kinds),
+    }
+    return sum(connection.execute(query("explain_differences"), values).scalars())
 
 
 def difference_totals(connection: Connection, reconciliation: str) -> Totals:
