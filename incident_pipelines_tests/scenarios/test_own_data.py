@@ -1,12 +1,17 @@
-"""docs/own-data.md, as it is typed: a team's databases and topic, from an empty folder to a window that is back."""
+"""docs/own-data.md, as it is typed: a team's databases and topic, from an empty folder to a window that is back.
+
+The drill types all of it, with stacks of its own; the other test as far as the catalog, and goes on in-process.
+"""
 
 import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 
 import psycopg
 import pytest
@@ -30,10 +35,16 @@ from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.defs.shop import shop_definitions
 from incident_pipelines_tests.landing_tools import lander, query, wait_for
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.stack
 
 GUIDE = Path(__file__).parents[2] / "docs" / "own-data.md"
-PORT = "15432"  # of the guide's PostgreSQL
+PORT, KAFKA_PORT = "15432", "19092"  # of the guide's servers
+Block = tuple[str, str]
+
+
+def blocks_of_guide() -> list[Block]:
+    """(language, text) of each of the guide's blocks of code, in order."""
+    return re.findall(r"^```(bash|python|sql)\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 class Team:
@@ -42,9 +53,7 @@ class Team:
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.folder = folder
         self._port = str(stack.postgres.port)
-        blocks = re.findall(
-            r"^```(bash|python)\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-        )
+        blocks = blocks_of_guide()
         (folder / "events.py").write_text(next(body for kind, body in blocks if kind == "python"))
         self._blocks = [body.replace(PORT, self._port) for kind, body in blocks if kind == "bash"]
         self._environment = {
@@ -90,6 +99,7 @@ def team(stack: Stack, tmp_path: Path) -> Iterator[Team]:
         admin.delete_topics(["transfers"])["transfers"].result(timeout=10)
 
 
+@pytest.mark.timeout(120)
 def test_the_guide_leads_from_an_empty_folder_to_a_recovered_window(
     team: Team, own_databases: Databases, tmp_path: Path
 ) -> None:
@@ -145,3 +155,88 @@ def test_the_guide_leads_from_an_empty_folder_to_a_recovered_window(
     after = query(at, content)
     assert [row[:6] for row in after] == [row[:6] for row in before]
     warehouse.dispose()
+
+
+PROLOGUE = """\
+# Nobody sits here who would see what went wrong: whatever fails ends it, but for what the guide says may answer 1.
+trap 'code=$?; case "$BASH_COMMAND" in
+  "incident-pipelines reconcile run"*) [ $code = 1 ] || exit $code ;;
+  *) echo "exit $code: $BASH_COMMAND" >&2; exit $code ;;
+esac' ERR
+until_true() {
+  for _ in $(seq 300); do if eval "$1"; then return 0; fi; sleep 2; done
+  echo "not in ten minutes: $1" >&2; return 1
+}
+state_of() {
+  incident-pipelines incident show "$1" --json | python -c 'import json, sys; print(json.load(sys.stdin)["state"])'
+}
+"""
+WAITS = (
+    """[ "$(psql -AtX bank -c "SELECT max(mtime) < now() - interval '61 s' FROM pgbench_history")" = t ]""",
+    """[ "$(state_of INC-2 2> /dev/null)" = awaiting_approval ]""",
+    """[ "$(state_of INC-2)" = recovered ]""",
+)
+"""What each `sleep` of the guide waits for, in order."""
+
+
+def typed(blocks: list[Block], ports: Mapping[str, str]) -> str:
+    """All of the guide as one script; before each block it prints a line with its number."""
+    waits = iter(WAITS)
+    parts = [PROLOGUE]
+    for number, (kind, body) in enumerate(blocks):
+        parts.append(f'echo "=== {number}"\n')
+        match kind:
+            case "python":
+                parts.append(f"cat > events.py <<'END_OF_FILE'\n{body}END_OF_FILE\n")
+            case "sql":
+                parts.append(f"psql -v ON_ERROR_STOP=1 bank <<'END_OF_SQL'\n{body}END_OF_SQL\n")
+            case _:
+                parts.append(re.sub(r"^sleep \d+.*$", lambda _: f"until_true {quote(next(waits))}", body, flags=re.M))
+    assert next(waits, None) is None, "the guide waits less often than this drill knows"
+    text = "".join(parts)
+    for usual, port in ports.items():
+        text = text.replace(usual, port)
+    return text
+
+
+def port_for(usual: str) -> str:
+    """The guide's port, or another one where somebody listens there."""
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", int(usual)))
+        except OSError:
+            listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Path]:
+    """Somebody's folder with nothing in it but an installation; stacks that were started in it are stopped."""
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    yield tmp_path
+    for home in (tmp_path / "own-data" / "bank-platform" / ".local", tmp_path / "own-data" / "servers" / ".local"):
+        if home.is_dir():
+            environment = {**os.environ, "INCIDENT_PIPELINES_HOME": str(home)}
+            subprocess.run((f"{sys.prefix}/bin/incident-pipelines", "down"), env=environment, check=False, timeout=300)
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(3600)
+def test_the_guide_can_be_typed_from_its_first_line_to_its_last(reader: Path) -> None:
+    blocks = blocks_of_guide()
+    script = typed(blocks, {usual: port_for(usual) for usual in (PORT, KAFKA_PORT)})
+    taken = re.compile(r"PG[A-Z]+$|.*_URL$|KAFKA_|INCIDENT_PIPELINES_|DAGSTER_")
+    clean = {name: value for name, value in os.environ.items() if not taken.match(name)}
+    done = subprocess.run(
+        ("bash", "-c", script), cwd=reader, env=clean, capture_output=True, text=True, check=False, timeout=3000
+    )
+    told = f"{done.stdout}\n{done.stderr}"
+    print(told)
+    assert done.returncode == 0, told
+    printed = dict(zip(*[iter(re.split(r"^=== (\d+)\n", done.stdout, flags=re.M)[1:])] * 2, strict=True))
+
+    def output(*parts: str) -> str:
+        (number,) = [n for n, (_, body) in enumerate(blocks) if all(part in body for part in parts)]
+        return printed[str(number)]
+
+    print(output)

@@ -103,10 +103,10 @@ def test_whatever_is_killed_in_whatever_state(home: Path, kill: Kill) -> None:
     for seed in range(SEED, SEED + SEEDS):
         wait_for(stack.is_quiet, "everything runs, and no incident is under way", 600)
         since = datetime.now(UTC)
-        with gameday(home, kill.gameday, seed, "--events", "5000") as running:
-            killed = stack.kill(kill.victim, sorted(SCENARIOS[kill.gameday].causes), since, kill.is_due, 900)
+        with gameday(home, kill.gameday, seed, "--events", "5000", "--timeout", "1800") as running:
+            killed = stack.kill(kill.victim, sorted(SCENARIOS[kill.gameday].causes), since, kill.is_due, 1800)
             reached = None if killed is None else stack.state_at(killed)
-            output, errors = running.communicate(timeout=1800)
+            output, errors = running.communicate(timeout=2400)
         if killed is not None and reached not in OVER:
             break
         print(f"seed {seed}: the incident was over before {kill.victim} could be killed while it was {kill.state}")
