@@ -81,6 +81,28 @@ def test_it_is_told_again_when_it_has_recovered_once_more(shop: Shop, topic: str
     assert len([one for one in shop.page(incident_id).entries if one.text.startswith("not resolved yet: ")]) == 2
 
 
+@pytest.mark.parametrize(("dead", "resolved"), [(0, True), (1, True), (2, False)])
+def test_it_is_not_over_while_more_than_one_in_a_thousand_is_a_dead_letter(
+    shop: Shop, topic: str, dead: int, resolved: bool
+) -> None:
+    incident_id = shop.signal("topic_recreated", "orders", None, topic=topic)
+    assert shop.recover(incident_id) == "recovered"
+    query(
+        shop.databases.url("warehouse"),
+        "WITH o AS (INSERT INTO landing.origins (contract, kind, topic, topic_id) VALUES ('orders', 'topic', %s, 'l')"
+        " RETURNING origin_id) INSERT INTO landing.hours (contract, hour, origin_id, partition, rows, dead_letters,"
+        " version, first_position, last_position, changed_at)"
+        " SELECT 'orders', date_trunc('hour', %s), origin_id, 0, 1000, %s, 1, 0, 999, %s FROM o",
+        topic,
+        NOW,
+        dead,
+        NOW + HELD_FOR,
+    )
+    left = look(shop, incident_id, HELD_FOR)
+    assert left == (() if resolved else ("2 of 1000 events landed in the last 30 minutes are dead letters",))
+    assert shop.incident(incident_id).state == ("resolved" if resolved else "recovered")
+
+
 def test_what_has_stopped_of_a_topic_that_nobody_lands_any_more_keeps_nothing_open(shop: Shop, topic: str) -> None:
     stop(shop, f"{topic}_before", [0])
     incident_id = shop.signal("topic_recreated", "orders", None, topic=topic)

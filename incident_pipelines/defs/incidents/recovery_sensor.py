@@ -68,8 +68,9 @@ def open_incidents_sensor(
                             requests += _run(context, control_engine, warehouse_engine, one, waiting, now)
                         case "release" | "wait":
                             waiting.append(f"{incident.incident_id}: {course.why}")
-                except IncidentPipelinesError as error:  # the others are looked at all the same
-                    context.log.error("%s: %s", incident.incident_id, error)
+                except Exception as error:  # whatever it is, the others are looked at all the same
+                    context.log.exception("%s: %s", incident.incident_id, error)
+                    waiting.append(f"{incident.incident_id}: {type(error).__name__}, see the log of the tick")
         # A tick either starts runs or says why it starts none.
         return requests or dg.SkipReason("; ".join(waiting) or "no open incidents")
 

@@ -8,7 +8,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.errors import IncidentPipelinesError, SourceUnavailable
+from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.defs.catalog import declared_catalog
 from incident_pipelines.defs.resources import PostgresResource
@@ -61,8 +61,8 @@ def new_signals_sensor(
                     result = step(
                         engine, warehouse_engine, catalog, environment, incident_id, NEW_SIGNALS_SENSOR, clock()
                     )
-                except IncidentPipelinesError as error:  # one incident does not keep the others
-                    context.log.error("%s is not contained: %s", incident_id, error)
+                except Exception as error:  # whatever it is, one incident does not keep the others
+                    context.log.exception("%s is not contained: %s", incident_id, error)
                 else:
                     changed += _outcome(context, result, released=step is release_containment)
         told = [_said(taken)] if taken.signals else []
