@@ -199,8 +199,15 @@ def verify_incident(work: Work) -> State:
 
 
 def release_incident(work: Work) -> State:
-    """Let go of what a recovered incident holds and undo its containment; everything was published before."""
+    """Let go of what a recovered incident holds and undo its containment; everything was published before.
+
+    One that was left to a person lets go of what it was recovering, so that others go on there, and stays contained.
+    """
     incident = current(work)
+    if incident.state == "escalated":
+        with available("warehouse"), work.warehouse.begin() as connection:
+            release_holds(connection, work.incident_id, ("recovery",))
+        return incident.state
     if incident.state not in ("recovered", "resolved", "reviewed"):
         return incident.state
     release_containment(

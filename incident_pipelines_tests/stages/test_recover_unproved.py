@@ -113,6 +113,7 @@ def test_what_a_source_may_have_that_broke_off_is_not_stated_as_lost(
     assert shop.recover(incident_id) == "escalated"
     loss = loss_of(shop, incident_id)
     assert (loss.recovered, loss.unrecoverable, loss.unknown_at_most) == (0, 0, LOST)
+    assert shop.rows("SELECT count(*) FROM publication.holds WHERE kind = 'recovery'") == [(0,)]
     # A person closes it: its windows are let go of, and what may still be there is missing for whoever looks next.
     people = postgres_engine(shop.databases.url("control"), "ann")
     incidents.resolve(people, incident_id, "the app's database is being restored", ANN, NOW)
