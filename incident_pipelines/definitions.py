@@ -6,7 +6,7 @@
 3. ``marts``: a day of each mart, made from raw alone by one SQL file.
 4. ``reconciliation``: hours and everything of each declared pair of tables, and what has not cleared.
 5. ``recovery``: what each source can still replay.
-6. ``incidents``: the sensor that makes incidents of signals.
+6. ``incidents``: sensors that make failed runs signals, signals incidents, and lead each to its end.
 
 ``refresh`` publishes every window of raw and marts that has become stale, each minute. ``resources`` is what runs
 connect to; ``catalog`` is what all of it is made from. Loading this module reads the catalog's files and nothing else.

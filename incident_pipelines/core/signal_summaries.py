@@ -163,6 +163,16 @@ def _undone(fact: Fact) -> str:
     )
 
 
+def _run_failed(fact: Fact) -> str:
+    job = _said(fact, "job")
+    return (
+        f"Job {job} fails: its run {_said(fact, 'run_id')} ended at {fact.recorded_at.astimezone(UTC):%Y-%m-%d %H:%M} "
+        f"UTC with: {_said(fact, 'problem')}. What had been done by then stays, and the rest is not done until a run "
+        f"succeeds; nothing wrong was published by it. Next: look at the run in Dagster, mend what it names, then run "
+        f"{job} again or wait for its schedule. This signal clears by itself once a run succeeds."
+    )
+
+
 def _unknown(fact: Fact) -> str:
     return (
         f"{fact.kind} was recorded for {fact.dataset}{_window(fact)}: a kind of fact this version cannot explain. "
@@ -184,6 +194,7 @@ _SUMMARIES: Mapping[str, Callable[[Fact], str]] = {
     "landing_stalled": _stalled,
     "landing_lag_rising": _rising,
     "landing_lag_near_retention": _near_retention,
+    "run_failed": _run_failed,
 }
 
 

@@ -56,6 +56,7 @@ GRADINGS: Mapping[str, Grading] = {
     "landing_stalled": Grading("page", "SPEC §6, the lag verdict: not moving with lag is an error"),
     "landing_lag_rising": Grading("warning", "SPEC §6, consumer lag against retention: rising while offsets move"),
     "landing_lag_near_retention": Grading("page", "SPEC §6, consumer lag against retention: lag > 50 % of retention"),
+    "run_failed": Grading("page", "SPEC §7: a run failure is a report of an incident; a pipeline that is down is P1"),
 }
 MANY_DUPLICATES = Grading("critical", "SPEC §6, uniqueness violations: more than 1 %")
 UNKNOWN_KIND = Grading("warning", "a kind that nobody graded must still be seen")

@@ -1,6 +1,6 @@
 """The refresh job: publishes what is stale, keeps going past what fails, and does not bury older runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from incident_pipelines.core.publication import lock_key
 from incident_pipelines.core.windows import TimeWindow
-from incident_pipelines.defs.refresh.job import refresh_job, refresh_schedule
+from incident_pipelines.defs.refresh.job import REFUSED_TAG, refresh_job, refresh_schedule
 from incident_pipelines.defs.refresh.old_runs import JUDGED_TAG, KEPT, REFRESH_TAGS, holds_latest, prune_old_runs
 from incident_pipelines_tests.builders import order_bytes
 from incident_pipelines_tests.conftest import Databases
@@ -42,6 +42,12 @@ def _refresh(shop: Shop, instance: dg.DagsterInstance) -> dg.ExecuteInProcessRes
 
 def _problems(result: dg.ExecuteInProcessResult) -> str:
     return result.failure_data_for_node("report_problems").error.message  # type: ignore[union-attr]
+
+
+def _tags(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> Mapping[str, str]:
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    return run.tags
 
 
 def test_stale_windows_of_every_level_are_published_in_one_run(shop: Shop, instance: dg.DagsterInstance) -> None:
@@ -91,6 +97,7 @@ def test_a_source_that_is_down_stops_only_itself_and_fails_the_run_at_its_end(
         result = _refresh(shop, instance)
     assert not result.success
     assert "products was not extracted: shop database cannot be reached" in _problems(result)
+    assert REFUSED_TAG not in _tags(instance, result)
     assert len(instance.get_materialized_partitions(ORDERS)) == 2
     assert len(instance.fetch_observations(LANDING_ORDERS, limit=10).records) == 1
 
@@ -101,8 +108,19 @@ def test_a_refused_window_fails_one_run_and_the_others_go_on(shop: Shop, instanc
     first = _refresh(shop, instance)
     assert not first.success
     assert "amount_is_at_least_0" in _problems(first)
+    assert _tags(instance, first)[REFUSED_TAG] == "1"
     assert instance.get_materialized_partitions(ORDERS) == {"2026-03-01-00:00"}
     assert _refresh(shop, instance).success, "it is not tried again before its inputs change"
+
+
+def test_a_run_in_which_more_went_wrong_than_windows_that_were_refused_is_told_apart(
+    shop: Shop, instance: dg.DagsterInstance
+) -> None:
+    shop.land([order_bytes(occurred_at="2026-03-01T01:30:00Z", amount=-1)])
+    with environment({"APP_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none"}):
+        result = _refresh(shop, instance)
+    assert "amount_is_at_least_0" in _problems(result)
+    assert REFUSED_TAG not in _tags(instance, result)
 
 
 def test_a_window_that_somebody_owns_stays_stale(shop: Shop, instance: dg.DagsterInstance) -> None:

@@ -173,6 +173,16 @@ CAUSES: Mapping[str, CauseRule] = {
         symptom=True,
         clears=True,
     ),
+    "run_failed": CauseRule(
+        "pipeline_failure",
+        "run_failed",
+        "Runs of a job fail",
+        "dataset",
+        timedelta(hours=1),
+        "nothing: what was published stays as it is, and its next run takes up what is not done",
+        source="run_failure",
+        clears=True,
+    ),
 }
 
 

@@ -32,6 +32,7 @@ _NOTHING = {
     "recovery_source": "no data is wrong",
     "duplicates": "published tables have each event once: copies are left out when a window is published",
     "landing_behind": "landing goes on, and the topics keep what it has not landed yet",
+    "run_failed": "what was published stays as it is, and the job's next run takes up what is not done",
 }
 
 

@@ -37,6 +37,7 @@ STRATEGIES: dict[str, Strategy] = {
     "rules_broken": "wait",
     "recovery_source": "watch",
     "landing_behind": "catch_up",
+    "run_failed": "watch",
 }
 """By class of cause; see `core.incidents.causes`."""
 

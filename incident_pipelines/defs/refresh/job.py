@@ -24,6 +24,12 @@ from incident_pipelines.stages.refresh import Failed, Refused, Skipped, refresh
 DATASETS_AT_ONCE = 3
 """While Python judges and reports a window of one dataset, the database builds those of others."""
 
+REFUSED_TAG = "incident_pipelines/refused"
+"""Of a run that failed by nothing but windows that broke their rules."""
+
+Problems = dict[str, list[str]]
+"""What went wrong, in words: `broken` is the pipeline, `refused` the data."""
+
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -39,8 +45,8 @@ def refresh_job(catalog: Catalog) -> dg.JobDefinition:
     @dg.op(description="Append rows of the source tables that have changed to the landing log.")
     def extract_changed_rows(
         context: dg.OpExecutionContext, warehouse: PostgresResource, sources: SourcesResource
-    ) -> list[str]:
-        problems: list[str] = []
+    ) -> Problems:
+        problems: Problems = {"broken": [], "refused": []}
         with warehouse.engine(_owner(context)) as engine:
             for contract in catalog.landed.values():
                 if not (isinstance(contract, RowsContract) and isinstance(contract.origin, TableSource)):
@@ -50,17 +56,17 @@ def refresh_job(catalog: Catalog) -> dg.JobDefinition:
                         extracted = extract_changes(source, engine, catalog, contract, now=datetime.now(UTC))
                 except IncidentPipelinesError as error:
                     context.log.error(f"{contract.name} was not extracted: {error}")
-                    problems.append(f"{contract.name} was not extracted: {error}")
+                    problems["broken"].append(f"{contract.name} was not extracted: {error}")
                 else:
                     context.log.info(f"{contract.name}: {extracted.appended} of {extracted.read} rows were new")
         return problems
 
     @dg.op(description="Publish every stale window, raw before marts; a window that somebody owns stays stale.")
     def publish_stale_windows(
-        context: dg.OpExecutionContext, warehouse: PostgresResource, problems: list[str]
-    ) -> list[str]:
+        context: dg.OpExecutionContext, warehouse: PostgresResource, problems: Problems
+    ) -> Problems:
         touched: dict[str, Contract] = {}
-        problems = list(problems)
+        broken, refused = list(problems["broken"]), list(problems["refused"])
         with (
             _told(),
             warehouse.engine(_owner(context)) as engine,
@@ -78,19 +84,19 @@ def refresh_job(catalog: Catalog) -> dg.JobDefinition:
                         context.log.info(f"{outcome.dataset} {outcome.window} stays stale: {outcome.message}")
                     case Refused():
                         touched[outcome.dataset] = contract
-                        problems.append(outcome.message)
+                        refused.append(outcome.message)
                     case Failed():
-                        problems.append(f"{outcome.dataset} {outcome.window} could not be published: {outcome.message}")
+                        broken.append(f"{outcome.dataset} {outcome.window} could not be published: {outcome.message}")
             for dataset, contract in touched.items():
                 for verdict in rule_verdicts(engine, dataset, {rule.name for rule in window_rules(contract)}):
                     # log_event takes check evaluations; only its type does not say so.
                     context.log_event(check_evaluation(contract, verdict))  # pyright: ignore[reportArgumentType]
-        return problems
+        return {"broken": broken, "refused": refused}
 
     @dg.op(description="Note how far landing is: rows, dead letters, next offsets, lag.")
     def observe_landing(
-        context: dg.OpExecutionContext, warehouse: PostgresResource, kafka: KafkaResource, problems: list[str]
-    ) -> list[str]:
+        context: dg.OpExecutionContext, warehouse: PostgresResource, kafka: KafkaResource, problems: Problems
+    ) -> Problems:
         with _told(), warehouse.engine(_owner(context)) as engine:
             partitions = landing_status(
                 {"WAREHOUSE_URL": warehouse.url, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
@@ -100,15 +106,18 @@ def refresh_job(catalog: Catalog) -> dg.JobDefinition:
         return problems
 
     @dg.op(description="Delete old runs of this job that hold nothing which is the latest.")
-    def prune_runs(context: dg.OpExecutionContext, problems: list[str]) -> list[str]:
+    def prune_runs(context: dg.OpExecutionContext, problems: Problems) -> Problems:
         pruned = prune_old_runs(context.instance, datetime.now(UTC))
         context.log.info(f"old runs: {pruned.deleted} deleted, {pruned.kept} stay")
         return problems
 
     @dg.op(description="Fail if something went wrong above; what could be done has been done.")
-    def report_problems(problems: list[str]) -> None:
-        if problems:
-            raise dg.Failure("; ".join(problems), metadata={"problems": problems}, allow_retries=False)
+    def report_problems(context: dg.OpExecutionContext, problems: Problems) -> None:
+        told = [*problems["broken"], *problems["refused"]]
+        if told and not problems["broken"]:
+            context.instance.add_run_tags(context.run_id, {REFUSED_TAG: str(len(told))})
+        if told:
+            raise dg.Failure("; ".join(told), metadata={"problems": told}, allow_retries=False)
 
     @dg.job(
         name="refresh_windows",
