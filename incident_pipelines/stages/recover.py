@@ -59,7 +59,7 @@ def scope_incident(work: Work) -> State:
     with changing(work) as connection:
         store_finding(connection, work.incident_id, "scope", scope.revision, scope, now)
         if scope.strategy == "person":
-            told = "the system knows no way to repair this by itself: see the runbook"
+            told = "; ".join(scope.notes) or "the system knows no way to repair this by itself: see the runbook"
             return lead(connection, work, "contained", "escalated", told, scope.revision)
         detail = {
             "missing_at_least": scope.missing_at_least,
