@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from incident_pipelines.commands.addresses import addresses, control_database
+from incident_pipelines.commands.arguments import AsJson, absolute, now
 from incident_pipelines.core.errors import IncidentPipelinesError
 
 if TYPE_CHECKING:
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
     from incident_pipelines.core.windows import TimeWindow
     from incident_pipelines.stages.reconcile import Reconciled
 
-reconcile = typer.Typer(help="Reconciles declared pairs of tables, and shows what differs.", no_args_is_help=True)
+reconcile = typer.Typer(
+    name="reconcile", help="Reconciles declared pairs of tables, and shows what differs.", no_args_is_help=True
+)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the reconciliation; `reconcile list` shows them.")]
 OWNER = "reconcile command"
 
@@ -72,7 +75,7 @@ def run_reconciliation(
 
     if full and hour:
         raise IncidentPipelinesError("--hour and --full exclude each other")
-    as_of = datetime.now(UTC)
+    as_of = now()
     with _opened() as (catalog, variables, control), _told():
         declared = declared_reconciliation(catalog, name)
         window = None if full else _hour(hour) if hour else _settled_hour(as_of, declared.grace)
@@ -159,7 +162,7 @@ def show_clearing(as_json: AsJson = False) -> None:
     """Show what has not cleared, for each stage of each flow; exit 1: something is overdue."""
     from incident_pipelines.stages.clearing import clearing_balances
 
-    as_of = datetime.now(UTC)
+    as_of = now()
     with _opened() as (catalog, variables, _):
         balances = [
             one for flow in catalog.clearings.values() for one in clearing_balances(catalog, variables, flow, as_of)
@@ -189,15 +192,10 @@ def show_clearing(as_json: AsJson = False) -> None:
 def _opened() -> "Iterator[tuple[Catalog, dict[str, str], Engine]]":
     """Give the catalog, the addresses and an engine of the control database."""
     from incident_pipelines.adapters.catalog_files import load_catalog
-    from incident_pipelines.adapters.databases.postgres import postgres_engine
-    from incident_pipelines.cli import addresses
 
     variables = addresses("CONTROL_DATABASE_URL")
-    control = postgres_engine(variables["CONTROL_DATABASE_URL"], OWNER)
-    try:
+    with control_database(OWNER) as control:
         yield load_catalog(variables), variables, control
-    finally:
-        control.dispose()
 
 
 @contextmanager
@@ -213,10 +211,9 @@ def _hour(text: str) -> "TimeWindow":
     from incident_pipelines.core.windows import TimeWindow
 
     try:
-        instant = datetime.fromisoformat(text)
+        instant = absolute(text)
     except ValueError as error:
         raise IncidentPipelinesError(f"--hour {text!r} is not an hour; write it like 2026-11-01T13") from error
-    instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
     window = TimeWindow.hour_of(instant)
     if window.start != instant:
         raise IncidentPipelinesError(f"--hour {text!r} is within an hour; write it like {window.start:%Y-%m-%dT%H}")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from incident_pipelines.commands.addresses import addresses, control_database
+from incident_pipelines.commands.arguments import As, IncidentOption, incident_number, now, person
 from incident_pipelines.core.errors import IncidentPipelinesError
 
 if TYPE_CHECKING:
@@ -29,18 +31,11 @@ def salvage(
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most calls.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Ask again about what was refused before.")] = False,
     rate: Annotated[str, typer.Option(metavar="N/s", help="Most calls a second, or N/m a minute.")] = "5/s",
-    incident_id: Annotated[
-        str | None, typer.Option("--incident", metavar="INCIDENT", help="That it is a part of: INC-7.")
-    ] = None,
-    as_name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Who you are; if absent the account of the system.")
-    ] = None,
+    incident_id: IncidentOption = None,
+    as_name: As = None,
 ) -> None:
     """Complete what is paid for and unfinished by the application's own call; exit 1: something is left."""
     from incident_pipelines.adapters.catalog_files import load_catalog, load_salvages
-    from incident_pipelines.adapters.databases.postgres import postgres_engine
-    from incident_pipelines.cli import addresses
-    from incident_pipelines.incident_command import _id, _now, _person  # pyright: ignore[reportPrivateUsage]
     from incident_pipelines.stages.salvage import Left, complete, declared_salvage, unfinished
     from incident_pipelines.stages.salvage_export import export_left
 
@@ -51,7 +46,7 @@ def salvage(
     declared = declared_salvage(salvages, name)
     variables = addresses(*dict.fromkeys([*_variables(catalog.sources, declared), "CONTROL_DATABASE_URL"]))
     if preview:
-        cases = list(unfinished(catalog, salvages, declared, variables, _now()))
+        cases = list(unfinished(catalog, salvages, declared, variables, now()))
         _print_preview(cases)
         if export is not None:
             left = [Left(one, "unfinished") for one in cases]
@@ -60,23 +55,20 @@ def salvage(
             )
             typer.echo(f"{rows:,} cases written to {export}")
         return
-    control = postgres_engine(variables["CONTROL_DATABASE_URL"], "incident-pipelines salvage")
-    try:
+    with control_database("salvage command") as control:
         done = complete(
             control,
             catalog,
             salvages,
             declared,
             variables,
-            _person(as_name),
-            incident_id=_id(incident_id) if incident_id else None,
+            person(as_name),
+            incident_id=incident_number(incident_id) if incident_id else None,
             limit=limit,
             calls_per_second=calls_per_second,
             again=again,
             report=lambda line: typer.echo(line, err=True),
         )
-    finally:
-        control.dispose()
     share = "" if done.share is None else f"; salvage rate {done.share:.1%}"
     typer.echo(f"{done.completed:,} of {done.found:,} unfinished cases completed, {len(done.left):,} left{share}")
     if export is not None:

@@ -1,9 +1,12 @@
 """``incident-pipelines correct`` and ``missed-deletes``: what a person puts right in the landing log by hand."""
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from incident_pipelines.commands.addresses import addresses, control_database, warehouse_database
+from incident_pipelines.commands.arguments import IncidentOption, incident_number, instant, now, person
 from incident_pipelines.core.errors import IncidentPipelinesError
 
 if TYPE_CHECKING:
@@ -12,46 +15,39 @@ if TYPE_CHECKING:
     from incident_pipelines.stages.correct import Prepared
 
 As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who you are; a second person, not the author.")]
-IncidentId = Annotated[str | None, typer.Option("--incident", metavar="INCIDENT", help="That it is a part of: INC-7.")]
+OWNER = "missed-deletes command"
 
 
 def correct(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A reviewed file in sql/corrections.")],
     dataset: Annotated[str, typer.Option(metavar="NAME", help="A dataset that enters through the landing log.")],
-    incident_id: IncidentId = None,
+    incident_id: IncidentOption = None,
     preview: Annotated[bool, typer.Option("--preview", help="Show what would happen, and change nothing.")] = False,
     max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows it may return.")] = None,
     as_name: As = None,
 ) -> None:
     """Append what a reviewed SELECT returns to the landing log, once; a second person applies it."""
     from incident_pipelines.adapters.catalog_files import load_catalog
-    from incident_pipelines.adapters.databases.postgres import postgres_engine
-    from incident_pipelines.cli import addresses
     from incident_pipelines.core.recovery.correction import MAX_ROWS, check_approver
-    from incident_pipelines.incident_command import _id, _now, _person  # pyright: ignore[reportPrivateUsage]
     from incident_pipelines.stages.correct import apply_correction, prepare_correction
 
     variables = addresses("WAREHOUSE_URL", *(["CONTROL_DATABASE_URL"] if incident_id else []))
-    catalog, now = load_catalog(variables), _now()
-    prepared = prepare_correction(catalog, variables, file, dataset, now, max_rows or MAX_ROWS)
+    catalog, as_of = load_catalog(variables), now()
+    prepared = prepare_correction(catalog, variables, file, dataset, as_of, max_rows or MAX_ROWS)
     _print_prepared(prepared)
     if preview:
         return
     check_approver(prepared.correction, as_name or "")
-    control = postgres_engine(variables["CONTROL_DATABASE_URL"], "incident-pipelines correct") if incident_id else None
-    try:
+    with control_database("correct command") if incident_id else nullcontext() as control:
         appended = apply_correction(
             catalog,
             variables,
             prepared,
-            _person(as_name),
-            now,
+            person(as_name),
+            as_of,
             control=control,
-            incident_id=_id(incident_id) if incident_id else None,
+            incident_id=incident_number(incident_id) if incident_id else None,
         )
-    finally:
-        if control is not None:
-            control.dispose()
     typer.echo(
         f"{appended:,} rows appended; the next refresh publishes them"
         if appended
@@ -63,7 +59,7 @@ def missed_deletes(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Rows that are read from a table of a source.")],
     since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="First hour: 2026-11-01T13, UTC.")] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="End of the last hour.")] = None,
-    incident_id: IncidentId = None,
+    incident_id: IncidentOption = None,
     at_most: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Remove up to so many rows; you have looked at them.")
     ] = None,
@@ -72,10 +68,7 @@ def missed_deletes(
 ) -> None:
     """Show rows that their source no longer has; with --at-most remove them, with --restore take them back."""
     from incident_pipelines.adapters.catalog_files import load_catalog
-    from incident_pipelines.adapters.databases.postgres import postgres_engine
-    from incident_pipelines.cli import addresses
     from incident_pipelines.core.windows import TimeWindow
-    from incident_pipelines.incident_command import _id, _instant, _now, _person  # pyright: ignore[reportPrivateUsage]
     from incident_pipelines.stages.missed_deletes import find_missed_deletes, source_of, table_contract
     from incident_pipelines.stages.remove_deletes import remove, take_back
 
@@ -83,7 +76,7 @@ def missed_deletes(
     if changes and (incident_id is None or as_name is None):
         raise IncidentPipelinesError("to change anything, say for which incident and who you are: --incident, --as")
     variables = addresses("WAREHOUSE_URL", *(["CONTROL_DATABASE_URL"] if changes else []))
-    catalog, now = load_catalog(variables), _now()
+    catalog, as_of = load_catalog(variables), now()
     contract = table_contract(catalog, dataset)
     if contract.time_column is None:
         windows = [catalog.whole]
@@ -92,25 +85,19 @@ def missed_deletes(
     elif since is None or until is None:
         raise IncidentPipelinesError("say which hours to look at: --from 2026-11-01T13 --to 2026-11-01T15, UTC")
     else:
-        windows = _hours(TimeWindow(_instant(since, now), _instant(until, now)))
-    warehouse = postgres_engine(variables["WAREHOUSE_URL"], "incident-pipelines missed-deletes")
-    try:
+        windows = _hours(TimeWindow(instant(since, as_of), instant(until, as_of)))
+    with warehouse_database(OWNER) as warehouse:
         if not changes:
             with source_of(catalog, variables, contract) as source:
-                _print_found(find_missed_deletes(source, warehouse, contract, windows, now))
+                _print_found(find_missed_deletes(source, warehouse, contract, windows, as_of))
             return
-        control = postgres_engine(variables["CONTROL_DATABASE_URL"], "incident-pipelines missed-deletes")
-        try:
-            person, known = _person(as_name), _id(incident_id or "")
+        with control_database(OWNER) as control:
+            by, known = person(as_name), incident_number(incident_id or "")
             if restore:
-                back = take_back(control, warehouse, catalog, known, dataset, person, now)
+                back = take_back(control, warehouse, catalog, known, dataset, by, as_of)
                 typer.echo(f"{back:,} rows are back in the log; the next refresh publishes them")
                 return
-            done = remove(control, warehouse, catalog, variables, known, dataset, windows, person, now, agreed=at_most)
-        finally:
-            control.dispose()
-    finally:
-        warehouse.dispose()
+            done = remove(control, warehouse, catalog, variables, known, dataset, windows, by, as_of, agreed=at_most)
     for line in done.refused:
         typer.echo(line, err=True)
     typer.echo(f"{done.removed:,} rows removed; the next refresh publishes it, --restore takes it back")

@@ -3,15 +3,16 @@
 Like the rest of the command line it imports what it needs when it runs.
 """
 
-import getpass
 import json
 import sys
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from incident_pipelines.commands.addresses import addresses, control_database
+from incident_pipelines.commands.arguments import As, AsJson, now, person
 from incident_pipelines.core.errors import IncidentPipelinesError
 
 if TYPE_CHECKING:
@@ -22,12 +23,10 @@ if TYPE_CHECKING:
     from incident_pipelines.core.landing_watch import Watch
     from incident_pipelines.stages.topics import TopicRow
 
-topics = typer.Typer(help="Topics: how long they keep their records, and the guard over that.", no_args_is_help=True)
+topics = typer.Typer(
+    name="topics", help="Topics: how long they keep their records, and the guard over that.", no_args_is_help=True
+)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-As = Annotated[
-    str | None, typer.Option("--as", metavar="NAME", help="Who you are; if absent the account of the system.")
-]
 LONGEST_SUSPENSION = timedelta(hours=24)
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -72,7 +71,6 @@ def apply(
     as_json: AsJson = False,
 ) -> None:
     """Change how long a topic keeps its records: not below its floor, and not without its consumers."""
-    from incident_pipelines.cli import addresses
     from incident_pipelines.core.retention import duration_text
     from incident_pipelines.stages.retention import TopicCommandRefused
     from incident_pipelines.stages.topics import apply_retention, refusal
@@ -94,7 +92,7 @@ def apply(
     if possible and not as_json and sys.stdin.isatty():
         agreed += [name for name in row.consumers if name not in agreed and typer.confirm(f"Does {name} agree?")]
     change = apply_retention(
-        addresses("KAFKA_BOOTSTRAP_SERVERS", "CONTROL_DATABASE_URL"), row, wanted, agreed, _person(as_name), _now()
+        addresses("KAFKA_BOOTSTRAP_SERVERS", "CONTROL_DATABASE_URL"), row, wanted, agreed, str(person(as_name)), now()
     )
     if as_json:
         typer.echo(json.dumps({"topic": topic, "before_ms": before, "after_ms": wanted, "change": change}, indent=2))
@@ -128,12 +126,12 @@ def guard(
     if duration is not None and duration > LONGEST_SUSPENSION:
         raise IncidentPipelinesError(f"--suspend {suspend}: a watch may be quiet for 24h at most")
     with _control() as control:
-        now = _now()
+        as_of = now()
         if duration is not None:
-            suspensions.suspend(control, chosen, now + duration, _person(as_name), (because or "").strip(), now)
+            suspensions.suspend(control, chosen, as_of + duration, str(person(as_name)), (because or "").strip(), as_of)
         elif resume:
-            suspensions.resume(control, chosen, _person(as_name), now)
-        quiet = suspensions.suspensions(control, now)
+            suspensions.resume(control, chosen, str(person(as_name)), as_of)
+        quiet = suspensions.suspensions(control, as_of)
     shown = WATCHES if watch is None else (chosen,)
     if as_json:
         states = {
@@ -154,29 +152,18 @@ def guard(
 
 @contextmanager
 def _control() -> "Iterator[Connection]":
-    from sqlalchemy.exc import ProgrammingError
+    from incident_pipelines.adapters.databases.postgres import available
 
-    from incident_pipelines.adapters.databases.postgres import available, postgres_engine
-    from incident_pipelines.cli import addresses
-
-    engine = postgres_engine(addresses("CONTROL_DATABASE_URL")["CONTROL_DATABASE_URL"], "topics command", pool_size=1)
-    try:
-        with available("control database"), engine.begin() as connection:
-            yield connection
-    except ProgrammingError as error:  # no such table, no such right: said by the database in one line
-        cause = str(error.orig).strip().splitlines()[0]
-        raise IncidentPipelinesError(f"the control database refuses: {cause}; was it prepared by `up`?") from error
-    finally:
-        engine.dispose()
+    with control_database("topics command") as control, available("control database"), control.begin() as connection:
+        yield connection
 
 
 def _rows() -> "list[TopicRow]":
     from incident_pipelines.adapters.catalog_files import load_catalog
-    from incident_pipelines.cli import addresses
     from incident_pipelines.stages.topics import topic_rows
 
     variables = addresses("KAFKA_BOOTSTRAP_SERVERS", "WAREHOUSE_URL")
-    return topic_rows(variables, load_catalog(variables), _now())
+    return topic_rows(variables, load_catalog(variables), now())
 
 
 def _row_json(row: "TopicRow") -> dict[str, Any]:
@@ -220,21 +207,7 @@ def _watch(text: str) -> "Watch":
     raise IncidentPipelinesError(f"--watch {text!r} is not known; one of {', '.join(WATCHES)}")
 
 
-def _person(as_name: str | None) -> str:
-    if as_name is not None and not as_name.strip():
-        raise IncidentPipelinesError("--as needs a name")
-    try:
-        account = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # an account without a name, as in many containers
-        account = "unknown"
-    return f"{as_name.strip()} ({account})" if as_name else account
-
-
 def _printable(text: str) -> str:
     from incident_pipelines.core.masking import printable
 
     return printable(text)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -3,39 +3,37 @@
 Like the rest of the command line it imports what it needs when it runs.
 """
 
-import getpass
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from contextlib import AbstractContextManager, contextmanager
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from incident_pipelines.commands.addresses import addresses, control_database
+from incident_pipelines.commands.arguments import As, AsJson, absolute, incident_number, instant, now, person
 from incident_pipelines.core.errors import IncidentPipelinesError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from incident_pipelines.core.catalog import Catalog
-    from incident_pipelines.core.incidents.incident import Actor, Incident
+    from incident_pipelines.core.incidents.incident import Incident
     from incident_pipelines.core.incidents.severity import IncidentSeverity
     from incident_pipelines.core.windows import TimeWindow
 
 incident = typer.Typer(
-    help="Incidents: what happened, what is done about it, and what you may do.", no_args_is_help=True
+    name="incident",
+    help="Incidents: what happened, what is done about it, and what you may do.",
+    no_args_is_help=True,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Id = Annotated[str, typer.Argument(metavar="INCIDENT", help="Like INC-7, or 7.")]
-As = Annotated[
-    str | None, typer.Option("--as", metavar="NAME", help="Who you are; if absent the account of the system.")
-]
 Because = Annotated[str, typer.Option("--because", metavar="TEXT", help="Why; it goes into the timeline.")]
 OWNER = "incident command"
 Choice = TypeVar("Choice", bound=str)
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 @incident.command("list")
@@ -44,9 +42,9 @@ def list_incidents(
     as_json: AsJson = False,
 ) -> None:
     """List open incidents, the gravest first."""
+    from incident_pipelines.commands.incident_json import incident_json
+    from incident_pipelines.commands.incident_tables import print_incidents
     from incident_pipelines.core.incidents.response_times import mean_times
-    from incident_pipelines.incident_json import incident_json
-    from incident_pipelines.incident_tables import print_incidents
     from incident_pipelines.stages.incident_pages import listed_incidents
 
     with _opened() as (catalog, control):
@@ -55,18 +53,18 @@ def list_incidents(
     if as_json:
         typer.echo(json.dumps([incident_json(one) for one in found], indent=2))
     else:
-        print_incidents(found, mean_times(known), catalog.mode, _now())
+        print_incidents(found, mean_times(known), catalog.mode, now())
 
 
 @incident.command("show")
 def show_incident(incident_id: Id, as_json: AsJson = False) -> None:
     """Answer what data, who is affected, since when, still going on, what it costs; exit 1: timeline tampered with."""
-    from incident_pipelines.incident_json import page_json
-    from incident_pipelines.incident_tables import print_page
+    from incident_pipelines.commands.incident_json import page_json
+    from incident_pipelines.commands.incident_tables import print_page
     from incident_pipelines.stages.incident_pages import incident_page
 
     with _opened() as (catalog, control):
-        page = incident_page(control, catalog, _id(incident_id), _now())
+        page = incident_page(control, catalog, incident_number(incident_id), now())
     if as_json:
         typer.echo(json.dumps(page_json(page), indent=2))
     else:
@@ -99,18 +97,18 @@ def open_incident(
     from incident_pipelines.core.incidents.incident import INCIDENT_TYPES
     from incident_pipelines.stages import incidents
 
-    now = _now()
+    opened_at = now()
     report = incidents.Report(
         type=_one_of(incident_type, INCIDENT_TYPES, "--type"),
         title=title,
         datasets=tuple(datasets or ()),
         severity=_severity(severity) if severity is not None else None,
-        since=_instant(since, now) if since else None,
+        since=instant(since, opened_at) if since else None,
         window=_window(window) if window else None,
         decisions_affected=decisions,
     )
     with _opened() as (catalog, control):
-        opened = incidents.open_incident(control, catalog, report, _person(as_name), now)
+        opened = incidents.open_incident(control, catalog, report, person(as_name), opened_at)
     _told(opened, f"{opened.incident_id} opened as {opened.severity}", as_json)
 
 
@@ -120,7 +118,7 @@ def acknowledge(incident_id: Id, as_name: As = None, as_json: AsJson = False) ->
     from incident_pipelines.stages import incidents
 
     with _control() as control:
-        after = incidents.acknowledge(control, _id(incident_id), _person(as_name), _now())
+        after = incidents.acknowledge(control, incident_number(incident_id), person(as_name), now())
     at = after.acknowledged_at or after.detected_at
     said = f"{after.incident_id} acknowledged by {after.acknowledged_by} at {at:%Y-%m-%d %H:%M:%S} UTC"
     _told(after, f"{said}; commander: {after.commander}", as_json)
@@ -137,19 +135,19 @@ def note(
     from incident_pipelines.stages import incidents
 
     with _control() as control:
-        after = incidents.note(control, _id(incident_id), text, _person(as_name), _now())
+        after = incidents.note(control, incident_number(incident_id), text, person(as_name), now())
     _told(after, f"{after.incident_id}: noted as entry {after.entries}", as_json)
 
 
 @incident.command("plan")
 def show_plan(incident_id: Id, as_json: AsJson = False) -> None:
     """Show the plan that was made last; changes nothing. Exit 1: there is none yet."""
-    from incident_pipelines.incident_json import plan_json
-    from incident_pipelines.incident_tables import print_plan
+    from incident_pipelines.commands.incident_json import plan_json
+    from incident_pipelines.commands.incident_tables import print_plan
     from incident_pipelines.stages.incident_pages import incident_page
 
     with _opened() as (catalog, control):
-        page = incident_page(control, catalog, _id(incident_id), _now())
+        page = incident_page(control, catalog, incident_number(incident_id), now())
     if as_json:
         typer.echo(json.dumps(plan_json(page), indent=2))
     else:
@@ -171,7 +169,7 @@ def approve(
     from incident_pipelines.stages import incidents
 
     with _control() as control:
-        plan, after = incidents.approve(control, _id(incident_id), _person(as_name), _now(), digest)
+        plan, after = incidents.approve(control, incident_number(incident_id), person(as_name), now(), digest)
     _told(after, f"{plan.incident_id}: plan {plan.digest[:12]} approved by {plan.approved_by}", as_json)
 
 
@@ -181,7 +179,7 @@ def stop(incident_id: Id, because: Because = "no reason given", as_name: As = No
     from incident_pipelines.stages import incidents
 
     with _control() as control:
-        after = incidents.stop(control, _id(incident_id), because, _person(as_name), _now())
+        after = incidents.stop(control, incident_number(incident_id), because, person(as_name), now())
     _told(after, f"{after.incident_id} stopped by {after.stopped_by} while {after.state}", as_json)
 
 
@@ -191,7 +189,7 @@ def resume(incident_id: Id, as_name: As = None, as_json: AsJson = False) -> None
     from incident_pipelines.stages import incidents
 
     with _control() as control:
-        after = incidents.resume(control, _id(incident_id), _person(as_name), _now())
+        after = incidents.resume(control, incident_number(incident_id), person(as_name), now())
     _told(after, f"{after.incident_id} goes on, {after.state}", as_json)
 
 
@@ -201,7 +199,7 @@ def resolve(incident_id: Id, because: Because, as_name: As = None, as_json: AsJs
     from incident_pipelines.stages import incidents
 
     with _control() as control:
-        after = incidents.resolve(control, _id(incident_id), because, _person(as_name), _now())
+        after = incidents.resolve(control, incident_number(incident_id), because, person(as_name), now())
     _told(after, f"{after.incident_id} resolved by hand, not proven by the system", as_json)
 
 
@@ -216,8 +214,8 @@ def action(
     as_json: AsJson = False,
 ) -> None:
     """List action items, add one, or note that one is done."""
-    from incident_pipelines.incident_json import items_json
-    from incident_pipelines.incident_tables import print_items
+    from incident_pipelines.commands.incident_json import items_json
+    from incident_pipelines.commands.incident_tables import print_items
     from incident_pipelines.stages import incidents
     from incident_pipelines.stages.incident_pages import incident_page
 
@@ -226,10 +224,10 @@ def action(
     until = _date(due) if due else None
     with _opened() as (catalog, control):
         if add is not None:
-            incidents.add_item(control, _id(incident_id), add, owner or "", until, _person(as_name), _now())
+            incidents.add_item(control, incident_number(incident_id), add, owner or "", until, person(as_name), now())
         if done:
-            incidents.finish_items(control, _id(incident_id), done, _person(as_name), _now())
-        page = incident_page(control, catalog, _id(incident_id), _now())
+            incidents.finish_items(control, incident_number(incident_id), done, person(as_name), now())
+        page = incident_page(control, catalog, incident_number(incident_id), now())
     if as_json:
         typer.echo(json.dumps(items_json(page.items), indent=2))
     else:
@@ -247,7 +245,7 @@ def review(
     from incident_pipelines.stages import incidents
 
     with _control() as control:
-        after = incidents.review(control, _id(incident_id), text, _person(as_name), _now())
+        after = incidents.review(control, incident_number(incident_id), text, person(as_name), now())
     _told(after, f"{after.incident_id} reviewed", as_json)
 
 
@@ -269,72 +267,35 @@ def report(
 
     with _opened() as (catalog, control):
         if kind == "status":
-            page = incident_page(control, catalog, _id(incident_id), _now())
+            page = incident_page(control, catalog, incident_number(incident_id), now())
             text = status_report(
                 page.incident, page.triage, page.times, page.next_steps, page.entries, page.tampered, page.as_of
             )
         else:
-            text = live_report(control, catalog, os.environ, _id(incident_id), kind, _now()).body
-    shown = {"incident_id": _id(incident_id), "kind": kind, "markdown": text}
+            text = live_report(control, catalog, os.environ, incident_number(incident_id), kind, now()).body
+    shown = {"incident_id": incident_number(incident_id), "kind": kind, "markdown": text}
     typer.echo(json.dumps(shown, indent=2) if as_json else text)
 
 
-@contextmanager
-def _control() -> "Iterator[Engine]":
+def _control() -> "AbstractContextManager[Engine]":
     """Give an engine of the control database; without the catalog: who stops something may have broken that."""
-    from sqlalchemy.exc import ProgrammingError
-
-    from incident_pipelines.adapters.databases.postgres import postgres_engine
-    from incident_pipelines.cli import addresses
-
-    control = postgres_engine(addresses("CONTROL_DATABASE_URL")["CONTROL_DATABASE_URL"], OWNER, pool_size=1)
-    try:
-        yield control
-    except ProgrammingError as error:  # no such table, no such right: said by the database in one line
-        cause = str(error.orig).strip().splitlines()[0]
-        raise IncidentPipelinesError(f"the control database refuses: {cause}; was it prepared by `up`?") from error
-    finally:
-        control.dispose()
+    return control_database(OWNER)
 
 
 @contextmanager
 def _opened() -> "Iterator[tuple[Catalog, Engine]]":
     """Give the catalog and an engine of the control database."""
     from incident_pipelines.adapters.catalog_files import load_catalog
-    from incident_pipelines.cli import addresses
 
     with _control() as control:
         yield load_catalog(addresses("CONTROL_DATABASE_URL")), control
 
 
 def _told(after: "Incident", text: str, as_json: bool) -> None:
+    from incident_pipelines.commands.incident_json import incident_json
     from incident_pipelines.core.masking import printable
-    from incident_pipelines.incident_json import incident_json
 
     typer.echo(json.dumps(incident_json(after), indent=2) if as_json else printable(text))
-
-
-def _person(as_name: str | None) -> "Actor":
-    from incident_pipelines.core.incidents.incident import Actor
-
-    if as_name is not None and not as_name.strip():
-        raise IncidentPipelinesError("--as needs a name")
-    try:
-        account = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # an account without a name, as in many containers
-        account = "unknown"
-    return Actor("person", as_name.strip() if as_name else account, account)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _id(text: str) -> str:
-    number = text.strip().upper().removeprefix("INC-")
-    if not (number.isascii() and number.isdigit()):
-        raise IncidentPipelinesError(f"{text!r} is not the id of an incident; write it like INC-7")
-    return f"INC-{int(number[:18])}"
 
 
 def _severity(text: str) -> "IncidentSeverity":
@@ -350,19 +311,6 @@ def _one_of(text: str, allowed: "tuple[Choice, ...]", option: str) -> "Choice":
     raise IncidentPipelinesError(f"{option} {text!r} is not known; one of {', '.join(allowed)}")
 
 
-def _instant(text: str, now: datetime) -> datetime:
-    count, unit = text[:-1], text[-1:]
-    try:
-        if unit in _UNITS and count.isdigit():
-            return now - int(count) * _UNITS[unit]
-        instant = datetime.fromisoformat(text)
-    except (ValueError, OverflowError) as error:
-        raise IncidentPipelinesError(
-            f"{text!r} is no time; write it like 2026-11-01T13:05 (UTC), or 90m, 3h, 2d"
-        ) from error
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
 def _window(text: str) -> "TimeWindow":
     from incident_pipelines.core.windows import TimeWindow
 
@@ -370,16 +318,11 @@ def _window(text: str) -> "TimeWindow":
     try:
         if not slash:
             raise ValueError("it has no end")
-        return TimeWindow(*(_absolute(part) for part in (start, end)))
+        return TimeWindow(*(absolute(part) for part in (start, end)))
     except ValueError as error:
         raise IncidentPipelinesError(
             f"--window {text!r} is no window ({error}); write it like 2026-11-01T13/2026-11-01T15, UTC"
         ) from error
-
-
-def _absolute(text: str) -> datetime:
-    instant = datetime.fromisoformat(text)
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _date(text: str) -> date:

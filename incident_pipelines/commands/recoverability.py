@@ -4,10 +4,12 @@ Like the rest of the command line it imports what it needs when it runs.
 """
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from incident_pipelines.commands.addresses import addresses
+from incident_pipelines.commands.arguments import AsJson, now
 
 if TYPE_CHECKING:
     from incident_pipelines.core.recovery.coverage import Recoverability
@@ -19,7 +21,7 @@ def recoverability(
         int | None,
         typer.Option(min=1, max=400, help="How many days, today included; if absent, as far as anybody keeps them."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show which source could replay each day, until when, and what would be gone for good without the landing log."""
     from rich.console import Console
@@ -27,7 +29,6 @@ def recoverability(
     from rich.text import Text
 
     from incident_pipelines.adapters.catalog_files import load_catalog
-    from incident_pipelines.cli import addresses
     from incident_pipelines.core.recovery.shown import (
         complete_text,
         day_text,
@@ -39,10 +40,9 @@ def recoverability(
     from incident_pipelines.stages.recoverability import recoverability_map
 
     variables = addresses("WAREHOUSE_URL", "KAFKA_BOOTSTRAP_SERVERS")
-    now = datetime.now(UTC)
     progress = Console(stderr=True)
     with progress.status("asking the sources") as status:
-        found = recoverability_map(load_catalog(variables), variables, now, days, dataset, status.update)
+        found = recoverability_map(load_catalog(variables), variables, now(), days, dataset, status.update)
     if as_json:
         shown = {"as_of": found.as_of, "days": [_as_json(day) for day in found.days], "notes": found.notes}
         typer.echo(json.dumps(shown, default=str, indent=2))
