@@ -28,7 +28,7 @@ from incident_pipelines.core.reconciliation.comparison import ComparedColumn, Co
 from incident_pipelines.core.reconciliation.scope import Everything, Scope, TimeRange
 from incident_pipelines.stack import accounts, ports
 from incident_pipelines.stack.postgres import PostgresServer
-from incident_pipelines.stages.compare import TableRef, compare
+from incident_pipelines.stages.reconciliation.compare import TableRef, compare
 
 COLUMNS = ("name", "amount", "quantity", "active", "created_at")
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -29,7 +29,7 @@ from incident_pipelines.core.contracts.decoder import microseconds
 from incident_pipelines.core.contracts.run_decoder import MessageDecoder
 from incident_pipelines.core.landing import LogBatch, Messages
 from incident_pipelines.stack.stack import Stack
-from incident_pipelines.stages.land import BATCH_ROWS
+from incident_pipelines.stages.landing.land import BATCH_ROWS
 from incident_pipelines.stages.prepare import prepare_warehouse
 
 PARTITIONS = 6

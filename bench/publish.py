@@ -20,10 +20,10 @@ from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stack.stack import Stack
-from incident_pipelines.stages.append import LogAppender
-from incident_pipelines.stages.backfill import publish_range
+from incident_pipelines.stages.landing.append import LogAppender
 from incident_pipelines.stages.prepare import prepare_warehouse
-from incident_pipelines.stages.publish import publish_window, suite_of
+from incident_pipelines.stages.publication.backfill import publish_range
+from incident_pipelines.stages.publication.publish import publish_window, suite_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = TimeWindow.day_of(datetime(2026, 2, 10, tzinfo=UTC))

@@ -32,11 +32,11 @@ from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.example.databases import create_tables
 from incident_pipelines.example.settings import settings_from
 from incident_pipelines.stack.stack import Stack
-from incident_pipelines.stages.append import LogAppender
+from incident_pipelines.stages.landing.append import LogAppender
 from incident_pipelines.stages.prepare import prepare
-from incident_pipelines.stages.publish import PublishedWindow
-from incident_pipelines.stages.refresh import refresh
-from incident_pipelines.stages.replay import Replayer
+from incident_pipelines.stages.publication.publish import PublishedWindow
+from incident_pipelines.stages.publication.refresh import refresh
+from incident_pipelines.stages.recovery.replay import Replayer
 
 SOURCES = (DATABASE_EXTRACT, AUDIT_LOG, KAFKA)
 FIRST_HOUR = datetime(2026, 6, 1, tzinfo=UTC)

@@ -25,9 +25,9 @@ COPIED = (
     "data",
 )
 FENCES = "incident_pipelines_tests/adapters/stores/test_landing_fences.py"
-RECOVER = "incident_pipelines_tests/stages/test_recover.py"
-HOSTILE = "incident_pipelines_tests/stages/test_recover_hostile.py"
-INCIDENTS = "incident_pipelines_tests/stages/test_incidents.py"
+RECOVER = "incident_pipelines_tests/stages/recovery/test_recover.py"
+HOSTILE = "incident_pipelines_tests/stages/recovery/test_recover_hostile.py"
+INCIDENTS = "incident_pipelines_tests/stages/incidents/test_by_hand.py"
 SCHEMA = "incident_pipelines/adapters/databases/schema"
 QUERIES = "incident_pipelines/adapters/databases/queries"
 
@@ -70,7 +70,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a replay leaves out what the log has",
-        (("incident_pipelines/stages/replay.py", "if told_by not in known:", "if True:"),),
+        (("incident_pipelines/stages/recovery/replay.py", "if told_by not in known:", "if True:"),),
         f"{RECOVER}::test_missing_events_come_back_once_and_are_proved",
     ),
     Mutation(
@@ -88,7 +88,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the rate of a replay",
-        (("incident_pipelines/stages/replay.py", "        self._wait_for_turn(events)\n", ""),),
+        (("incident_pipelines/stages/recovery/replay.py", "        self._wait_for_turn(events)\n", ""),),
         f"{HOSTILE}::test_a_replay_goes_at_the_rate_it_may_and_no_faster",
     ),
     Mutation(

@@ -12,8 +12,8 @@ from confluent_kafka import TopicPartition
 from incident_pipelines.adapters import failpoints
 from incident_pipelines.adapters.kafka.consumer import offset_bounds
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.stages import land
-from incident_pipelines.stages.land import Lander
+from incident_pipelines.stages.landing import land
+from incident_pipelines.stages.landing.land import Lander
 
 # pyright: reportPrivateUsage=false
 

@@ -14,7 +14,7 @@ from incident_pipelines.adapters.databases.postgres import driver_url
 from incident_pipelines.adapters.kafka.topics import Topics
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.retention import TopicSettings
-from incident_pipelines.stages.landing_watch import LandingWatch, Looked
+from incident_pipelines.stages.monitoring.landing_watch import LandingWatch, Looked
 from incident_pipelines.stages.prepare import prepare
 from incident_pipelines_tests.builders import EVENTS_YAML, order_bytes, write_catalog
 from incident_pipelines_tests.conftest import Databases

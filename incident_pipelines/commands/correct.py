@@ -12,7 +12,7 @@ from incident_pipelines.core.errors import IncidentPipelinesError
 if TYPE_CHECKING:
     from incident_pipelines.core.recovery.deletes import MissedDeletes
     from incident_pipelines.core.windows import TimeWindow
-    from incident_pipelines.stages.correct import Prepared
+    from incident_pipelines.stages.recovery.correct import Prepared
 
 As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who you are; a second person, not the author.")]
 OWNER = "missed-deletes command"
@@ -29,7 +29,7 @@ def correct(
     """Append what a reviewed SELECT returns to the landing log, once; a second person applies it."""
     from incident_pipelines.adapters.catalog_files import load_catalog
     from incident_pipelines.core.recovery.correction import MAX_ROWS, check_approver
-    from incident_pipelines.stages.correct import apply_correction, prepare_correction
+    from incident_pipelines.stages.recovery.correct import apply_correction, prepare_correction
 
     variables = addresses("WAREHOUSE_URL", *(["CONTROL_DATABASE_URL"] if incident_id else []))
     catalog, as_of = load_catalog(variables), now()
@@ -69,8 +69,8 @@ def missed_deletes(
     """Show rows that their source no longer has; with --at-most remove them, with --restore take them back."""
     from incident_pipelines.adapters.catalog_files import load_catalog
     from incident_pipelines.core.windows import TimeWindow
-    from incident_pipelines.stages.missed_deletes import find_missed_deletes, source_of, table_contract
-    from incident_pipelines.stages.remove_deletes import remove, take_back
+    from incident_pipelines.stages.recovery.missed_deletes import find_missed_deletes, source_of, table_contract
+    from incident_pipelines.stages.recovery.remove_deletes import remove, take_back
 
     changes = restore or at_most is not None
     if changes and (incident_id is None or as_name is None):

@@ -31,7 +31,7 @@ from incident_pipelines.core.reconciliation.comparison import (
     InvalidComparison,
 )
 from incident_pipelines.core.reconciliation.values import Value
-from incident_pipelines.stages.compare import Progress, TableRef, compare_pair
+from incident_pipelines.stages.reconciliation.compare import Progress, TableRef, compare_pair
 
 _PRINTED_ROWS = 50
 _INTERRUPTED = 130

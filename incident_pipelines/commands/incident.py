@@ -45,7 +45,7 @@ def list_incidents(
     from incident_pipelines.commands.incident_json import incident_json
     from incident_pipelines.commands.incident_tables import print_incidents
     from incident_pipelines.core.incidents.response_times import mean_times
-    from incident_pipelines.stages.incident_pages import listed_incidents
+    from incident_pipelines.stages.incidents.pages import listed_incidents
 
     with _opened() as (catalog, control):
         known = listed_incidents(control)
@@ -61,7 +61,7 @@ def show_incident(incident_id: Id, as_json: AsJson = False) -> None:
     """Answer what data, who is affected, since when, still going on, what it costs; exit 1: timeline tampered with."""
     from incident_pipelines.commands.incident_json import page_json
     from incident_pipelines.commands.incident_tables import print_page
-    from incident_pipelines.stages.incident_pages import incident_page
+    from incident_pipelines.stages.incidents.pages import incident_page
 
     with _opened() as (catalog, control):
         page = incident_page(control, catalog, incident_number(incident_id), now())
@@ -95,10 +95,10 @@ def open_incident(
 ) -> None:
     """Open an incident by hand."""
     from incident_pipelines.core.incidents.incident import INCIDENT_TYPES
-    from incident_pipelines.stages import incidents
+    from incident_pipelines.stages.incidents import by_hand
 
     opened_at = now()
-    report = incidents.Report(
+    report = by_hand.Report(
         type=_one_of(incident_type, INCIDENT_TYPES, "--type"),
         title=title,
         datasets=tuple(datasets or ()),
@@ -108,17 +108,17 @@ def open_incident(
         decisions_affected=decisions,
     )
     with _opened() as (catalog, control):
-        opened = incidents.open_incident(control, catalog, report, person(as_name), opened_at)
+        opened = by_hand.open_incident(control, catalog, report, person(as_name), opened_at)
     _told(opened, f"{opened.incident_id} opened as {opened.severity}", as_json)
 
 
 @incident.command("ack")
 def acknowledge(incident_id: Id, as_name: As = None, as_json: AsJson = False) -> None:
     """Take an incident on; the first person to do so is its commander."""
-    from incident_pipelines.stages import incidents
+    from incident_pipelines.stages.incidents import by_hand
 
     with _control() as control:
-        after = incidents.acknowledge(control, incident_number(incident_id), person(as_name), now())
+        after = by_hand.acknowledge(control, incident_number(incident_id), person(as_name), now())
     at = after.acknowledged_at or after.detected_at
     said = f"{after.incident_id} acknowledged by {after.acknowledged_by} at {at:%Y-%m-%d %H:%M:%S} UTC"
     _told(after, f"{said}; commander: {after.commander}", as_json)
@@ -132,10 +132,10 @@ def note(
     as_json: AsJson = False,
 ) -> None:
     """Write a note into the timeline."""
-    from incident_pipelines.stages import incidents
+    from incident_pipelines.stages.incidents import by_hand
 
     with _control() as control:
-        after = incidents.note(control, incident_number(incident_id), text, person(as_name), now())
+        after = by_hand.note(control, incident_number(incident_id), text, person(as_name), now())
     _told(after, f"{after.incident_id}: noted as entry {after.entries}", as_json)
 
 
@@ -144,7 +144,7 @@ def show_plan(incident_id: Id, as_json: AsJson = False) -> None:
     """Show the plan that was made last; changes nothing. Exit 1: there is none yet."""
     from incident_pipelines.commands.incident_json import plan_json
     from incident_pipelines.commands.incident_tables import print_plan
-    from incident_pipelines.stages.incident_pages import incident_page
+    from incident_pipelines.stages.incidents.pages import incident_page
 
     with _opened() as (catalog, control):
         page = incident_page(control, catalog, incident_number(incident_id), now())
@@ -166,40 +166,40 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Agree to the plan that was made last."""
-    from incident_pipelines.stages import incidents
+    from incident_pipelines.stages.incidents import by_hand
 
     with _control() as control:
-        plan, after = incidents.approve(control, incident_number(incident_id), person(as_name), now(), digest)
+        plan, after = by_hand.approve(control, incident_number(incident_id), person(as_name), now(), digest)
     _told(after, f"{plan.incident_id}: plan {plan.digest[:12]} approved by {plan.approved_by}", as_json)
 
 
 @incident.command("stop")
 def stop(incident_id: Id, because: Because = "no reason given", as_name: As = None, as_json: AsJson = False) -> None:
     """Forbid the system to act on an incident, whatever it is doing."""
-    from incident_pipelines.stages import incidents
+    from incident_pipelines.stages.incidents import by_hand
 
     with _control() as control:
-        after = incidents.stop(control, incident_number(incident_id), because, person(as_name), now())
+        after = by_hand.stop(control, incident_number(incident_id), because, person(as_name), now())
     _told(after, f"{after.incident_id} stopped by {after.stopped_by} while {after.state}", as_json)
 
 
 @incident.command("resume")
 def resume(incident_id: Id, as_name: As = None, as_json: AsJson = False) -> None:
     """Let the system act again: on a stopped one where it was, on an escalated one from the beginning."""
-    from incident_pipelines.stages import incidents
+    from incident_pipelines.stages.incidents import by_hand
 
     with _control() as control:
-        after = incidents.resume(control, incident_number(incident_id), person(as_name), now())
+        after = by_hand.resume(control, incident_number(incident_id), person(as_name), now())
     _told(after, f"{after.incident_id} goes on, {after.state}", as_json)
 
 
 @incident.command("resolve")
 def resolve(incident_id: Id, because: Because, as_name: As = None, as_json: AsJson = False) -> None:
     """Close an incident by your word, without proof: a false alarm, or repaired by other means."""
-    from incident_pipelines.stages import incidents
+    from incident_pipelines.stages.incidents import by_hand
 
     with _control() as control:
-        after = incidents.resolve(control, incident_number(incident_id), because, person(as_name), now())
+        after = by_hand.resolve(control, incident_number(incident_id), because, person(as_name), now())
     _told(after, f"{after.incident_id} resolved by hand, not proven by the system", as_json)
 
 
@@ -216,17 +216,17 @@ def action(
     """List action items, add one, or note that one is done."""
     from incident_pipelines.commands.incident_json import items_json
     from incident_pipelines.commands.incident_tables import print_items
-    from incident_pipelines.stages import incidents
-    from incident_pipelines.stages.incident_pages import incident_page
+    from incident_pipelines.stages.incidents import by_hand
+    from incident_pipelines.stages.incidents.pages import incident_page
 
     if (owner or due) and add is None:
         raise IncidentPipelinesError("--owner and --due belong to --add TEXT")
     until = _date(due) if due else None
     with _opened() as (catalog, control):
         if add is not None:
-            incidents.add_item(control, incident_number(incident_id), add, owner or "", until, person(as_name), now())
+            by_hand.add_item(control, incident_number(incident_id), add, owner or "", until, person(as_name), now())
         if done:
-            incidents.finish_items(control, incident_number(incident_id), done, person(as_name), now())
+            by_hand.finish_items(control, incident_number(incident_id), done, person(as_name), now())
         page = incident_page(control, catalog, incident_number(incident_id), now())
     if as_json:
         typer.echo(json.dumps(items_json(page.items), indent=2))
@@ -242,10 +242,10 @@ def review(
     as_json: AsJson = False,
 ) -> None:
     """Close the review of a resolved incident."""
-    from incident_pipelines.stages import incidents
+    from incident_pipelines.stages.incidents import by_hand
 
     with _control() as control:
-        after = incidents.review(control, incident_number(incident_id), text, person(as_name), now())
+        after = by_hand.review(control, incident_number(incident_id), text, person(as_name), now())
     _told(after, f"{after.incident_id} reviewed", as_json)
 
 
@@ -262,8 +262,8 @@ def report(
 ) -> None:
     """Print a report, Markdown, as of now: the status report, or another one that the incident has by now."""
     from incident_pipelines.core.incidents.status_report import status_report
-    from incident_pipelines.stages.incident_pages import incident_page
-    from incident_pipelines.stages.reports import live_report
+    from incident_pipelines.stages.incidents.pages import incident_page
+    from incident_pipelines.stages.reports.publish_reports import live_report
 
     with _opened() as (catalog, control):
         if kind == "status":

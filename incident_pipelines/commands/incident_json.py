@@ -11,7 +11,7 @@ from incident_pipelines.core.incidents.incident import Incident
 from incident_pipelines.core.incidents.severity import respond_by
 from incident_pipelines.core.reports.headline import headline
 from incident_pipelines.core.windows import TimeWindow
-from incident_pipelines.stages.incident_pages import IncidentPage
+from incident_pipelines.stages.incidents.pages import IncidentPage
 
 
 def incident_json(one: Incident) -> dict[str, Any]:

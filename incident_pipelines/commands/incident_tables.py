@@ -20,7 +20,7 @@ from incident_pipelines.core.masking import printable
 from incident_pipelines.core.recovery.plan import plan_of
 from incident_pipelines.core.recovery.told import plan_lines
 from incident_pipelines.core.reports.headline import headline
-from incident_pipelines.stages.incident_pages import IncidentPage
+from incident_pipelines.stages.incidents.pages import IncidentPage
 
 WIDTH = 100
 _STYLES = {"P0": "bold red", "P1": "red", "P2": "yellow", "P3": ""}

@@ -24,7 +24,7 @@ def landing_run(
     """Land all topics of the catalog until stopped."""
     from incident_pipelines.adapters.catalog_files import load_catalog
     from incident_pipelines.adapters.logs import log_json
-    from incident_pipelines.stages.land import Lander
+    from incident_pipelines.stages.landing.land import Lander
 
     log_json()
     variables = addresses("WAREHOUSE_URL", "KAFKA_BOOTSTRAP_SERVERS")
@@ -38,9 +38,9 @@ def show_status(as_json: AsJson = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from incident_pipelines.stages import landing_state
+    from incident_pipelines.stages.landing import state
 
-    statuses = landing_state.landing_status(addresses("WAREHOUSE_URL", "KAFKA_BOOTSTRAP_SERVERS"))
+    statuses = state.landing_status(addresses("WAREHOUSE_URL", "KAFKA_BOOTSTRAP_SERVERS"))
     if as_json:
         typer.echo(json.dumps([asdict(s) | {"lag": s.lag} for s in statuses], default=str, indent=2))
         return
@@ -62,8 +62,8 @@ def landing_resume(
     where: Annotated[str, typer.Option("--from", metavar="start|end|OFFSET", help="Where to go on.")],
 ) -> None:
     """Let a stopped topic or partition go on, under a new origin."""
-    from incident_pipelines.stages import landing_state
+    from incident_pipelines.stages.landing import state
 
     variables = addresses("WAREHOUSE_URL", "KAFKA_BOOTSTRAP_SERVERS")
-    for partition, origin_id, offset in landing_state.resume_landing(variables, target, where):
+    for partition, origin_id, offset in state.resume_landing(variables, target, where):
         typer.echo(f"{target.partition(':')[0]}:{partition} goes on from offset {offset} as origin {origin_id}")

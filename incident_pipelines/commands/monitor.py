@@ -12,8 +12,8 @@ from incident_pipelines.commands.addresses import addresses
 from incident_pipelines.commands.signals import stopped_by_signal
 
 if TYPE_CHECKING:
-    from incident_pipelines.stages.landing_watch import LandingWatch
-    from incident_pipelines.stages.window_watch import WindowWatch
+    from incident_pipelines.stages.monitoring.landing_watch import LandingWatch
+    from incident_pipelines.stages.monitoring.window_watch import WindowWatch
 
 monitor = typer.Typer(name="monitor", help="Turns facts into signals.", no_args_is_help=True)
 
@@ -23,9 +23,9 @@ def monitor_run() -> None:
     """Turn facts into signals, and watch published windows, topics and landing, until stopped."""
     from incident_pipelines.adapters.catalog_files import load_catalog
     from incident_pipelines.adapters.logs import log_json
-    from incident_pipelines.stages.landing_watch import LandingWatch
-    from incident_pipelines.stages.monitor import Monitor
-    from incident_pipelines.stages.window_watch import WindowWatch
+    from incident_pipelines.stages.monitoring.landing_watch import LandingWatch
+    from incident_pipelines.stages.monitoring.monitor import Monitor
+    from incident_pipelines.stages.monitoring.window_watch import WindowWatch
 
     log_json()
     variables = addresses("WAREHOUSE_URL", "CONTROL_DATABASE_URL")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from incident_pipelines.core.catalog import Catalog
     from incident_pipelines.core.windows import TimeWindow
-    from incident_pipelines.stages.reconcile import Reconciled
+    from incident_pipelines.stages.reconciliation.reconcile import Reconciled
 
 reconcile = typer.Typer(
     name="reconcile", help="Reconciles declared pairs of tables, and shows what differs.", no_args_is_help=True
@@ -37,7 +37,7 @@ OWNER = "reconcile command"
 @reconcile.command("list")
 def list_reconciliations(as_json: AsJson = False) -> None:
     """List the declared reconciliations with their last run."""
-    from incident_pipelines.stages.difference_figures import last_run
+    from incident_pipelines.stages.reconciliation.difference_figures import last_run
 
     with _opened() as (catalog, _, control):
         rows: list[dict[str, Any]] = []
@@ -70,8 +70,8 @@ def run_reconciliation(
     as_json: AsJson = False,
 ) -> None:
     """Reconcile an hour or everything; exit 0: within the thresholds, 1: beyond them, 2: could not look."""
-    from incident_pipelines.stages.reconcile import declared_reconciliation
-    from incident_pipelines.stages.reconcile import reconcile as reconcile_now
+    from incident_pipelines.stages.reconciliation.reconcile import declared_reconciliation
+    from incident_pipelines.stages.reconciliation.reconcile import reconcile as reconcile_now
 
     if full and hour:
         raise IncidentPipelinesError("--hour and --full exclude each other")
@@ -112,8 +112,8 @@ def show_differences(
     as_json: AsJson = False,
 ) -> None:
     """Show the differences of a reconciliation with both values; personal data is masked."""
-    from incident_pipelines.stages.difference_figures import shown_differences
-    from incident_pipelines.stages.reconcile import declared_reconciliation
+    from incident_pipelines.stages.reconciliation.difference_figures import shown_differences
+    from incident_pipelines.stages.reconciliation.reconcile import declared_reconciliation
 
     with _opened() as (catalog, _, control), _told():
         declared = declared_reconciliation(catalog, name)
@@ -160,7 +160,7 @@ def show_differences(
 @reconcile.command("clearing")
 def show_clearing(as_json: AsJson = False) -> None:
     """Show what has not cleared, for each stage of each flow; exit 1: something is overdue."""
-    from incident_pipelines.stages.clearing import clearing_balances
+    from incident_pipelines.stages.reconciliation.clearing import clearing_balances
 
     as_of = now()
     with _opened() as (catalog, variables, _):

@@ -37,7 +37,7 @@ def recoverability(
         replays_text,
         until_text,
     )
-    from incident_pipelines.stages.recoverability import recoverability_map
+    from incident_pipelines.stages.recovery.recoverability import recoverability_map
 
     variables = addresses("WAREHOUSE_URL", "KAFKA_BOOTSTRAP_SERVERS")
     progress = Console(stderr=True)

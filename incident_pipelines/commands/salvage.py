@@ -36,8 +36,8 @@ def salvage(
 ) -> None:
     """Complete what is paid for and unfinished by the application's own call; exit 1: something is left."""
     from incident_pipelines.adapters.catalog_files import load_catalog, load_salvages
-    from incident_pipelines.stages.salvage import Left, complete, declared_salvage, unfinished
-    from incident_pipelines.stages.salvage_export import export_left
+    from incident_pipelines.stages.recovery.salvage import Left, complete, declared_salvage, unfinished
+    from incident_pipelines.stages.recovery.salvage_export import export_left
 
     calls_per_second = _per_second(rate)
     variables = addresses("CONTROL_DATABASE_URL")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from incident_pipelines.core.landing_watch import Watch
-    from incident_pipelines.stages.topics import TopicRow
+    from incident_pipelines.stages.landing.topics import TopicRow
 
 topics = typer.Typer(
     name="topics", help="Topics: how long they keep their records, and the guard over that.", no_args_is_help=True
@@ -72,8 +72,8 @@ def apply(
 ) -> None:
     """Change how long a topic keeps its records: not below its floor, and not without its consumers."""
     from incident_pipelines.core.retention import duration_text
-    from incident_pipelines.stages.retention import TopicCommandRefused
-    from incident_pipelines.stages.topics import apply_retention, refusal
+    from incident_pipelines.stages.landing.retention import TopicCommandRefused
+    from incident_pipelines.stages.landing.topics import apply_retention, refusal
 
     wanted = -1 if retention == "unlimited" else _duration(retention, "--retention") // timedelta(milliseconds=1)
     found = {row.topic: row for row in _rows()}
@@ -160,7 +160,7 @@ def _control() -> "Iterator[Connection]":
 
 def _rows() -> "list[TopicRow]":
     from incident_pipelines.adapters.catalog_files import load_catalog
-    from incident_pipelines.stages.topics import topic_rows
+    from incident_pipelines.stages.landing.topics import topic_rows
 
     variables = addresses("KAFKA_BOOTSTRAP_SERVERS", "WAREHOUSE_URL")
     return topic_rows(variables, load_catalog(variables), now())

@@ -10,8 +10,8 @@ from incident_pipelines.core.contracts.model import Contract
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.defs.partitions import partition_key
 from incident_pipelines.defs.specs import landing_key, published_key
-from incident_pipelines.stages.figures import LandingFigures, RuleVerdict
-from incident_pipelines.stages.publish import PublishedWindow
+from incident_pipelines.stages.publication.figures import LandingFigures, RuleVerdict
+from incident_pipelines.stages.publication.publish import PublishedWindow
 
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 

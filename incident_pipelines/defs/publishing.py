@@ -18,11 +18,11 @@ from incident_pipelines.defs.partitions import partition_key, partitions_of, win
 from incident_pipelines.defs.reporting import WindowReports
 from incident_pipelines.defs.resources import PostgresResource, SourcesResource
 from incident_pipelines.defs.specs import check_specs, published_key, published_spec, stage_of
-from incident_pipelines.stages.backfill import AlreadyDone, publish_range
-from incident_pipelines.stages.extract import extract_window
-from incident_pipelines.stages.figures import published_before, rule_verdicts
-from incident_pipelines.stages.publish import PublishedWindow
-from incident_pipelines.stages.refresh import Failed, Refused, Skipped
+from incident_pipelines.stages.landing.extract import extract_window
+from incident_pipelines.stages.publication.backfill import AlreadyDone, publish_range
+from incident_pipelines.stages.publication.figures import published_before, rule_verdicts
+from incident_pipelines.stages.publication.publish import PublishedWindow
+from incident_pipelines.stages.publication.refresh import Failed, Refused, Skipped
 
 NotPublished = Refused | Skipped | Failed
 _WINDOWS_SHOWN = 10

@@ -19,7 +19,7 @@ def landing_log(environment: Mapping[str, str]) -> Iterator[AppendToLog]:
         InvalidSetting: no warehouse is named.
     """
     # Imported here: simulating into Kafka needs nothing of the landing.
-    from incident_pipelines.stages.append import LogAppender
+    from incident_pipelines.stages.landing.append import LogAppender
 
     url = environment.get("WAREHOUSE_URL")
     if not url:

@@ -88,7 +88,7 @@ def wait_for_first_refresh(environment: Mapping[str, str], report: Report) -> No
     """
     from incident_pipelines.adapters.catalog_files import load_catalog
     from incident_pipelines.adapters.databases.postgres import postgres_engine
-    from incident_pipelines.stages.refresh import StaleWindow, stale_windows, undecided_windows
+    from incident_pipelines.stages.publication.refresh import StaleWindow, stale_windows, undecided_windows
 
     catalog = load_catalog(environment)
     warehouse = postgres_engine(environment["WAREHOUSE_URL"], "incident-pipelines up", pool_size=1)

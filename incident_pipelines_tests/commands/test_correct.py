@@ -13,8 +13,8 @@ import pytest
 from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.cli import main
 from incident_pipelines.core.incidents.incident import Actor
-from incident_pipelines.stages import incidents
-from incident_pipelines.stages.refresh import refresh
+from incident_pipelines.stages.incidents import by_hand
+from incident_pipelines.stages.publication.refresh import refresh
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.stages.shop import NOW, Shop, close_shop, ids, open_shop, payment
 
@@ -90,9 +90,9 @@ def test_a_correction_is_previewed_and_applied_by_a_second_person(shop: Shop) ->
 
 def test_missed_deletes_are_shown_removed_and_taken_back(shop: Shop) -> None:
     control = postgres_engine(shop.variables["CONTROL_DATABASE_URL"], "tests")
-    report = incidents.Report("corruption", "rows are gone", ("payments",))
+    report = by_hand.Report("corruption", "rows are gone", ("payments",))
     person = Actor("person", "Ada", "ada")
-    incident_id = incidents.open_incident(control, shop.catalog, report, person, NOW).incident_id
+    incident_id = by_hand.open_incident(control, shop.catalog, report, person, NOW).incident_id
     control.dispose()
     command = ("missed-deletes", "payments", "--from", "2026-03-10T10", "--to", "2026-03-10T11")
     code, output, _ = run(shop, *command)

@@ -27,10 +27,10 @@ from incident_pipelines.core.incidents.scope import Affected
 from incident_pipelines.core.recovery.loss import DatasetLoss, LossStatement
 from incident_pipelines.core.recovery.plan import Choice, RecoveryPlan, Replay
 from incident_pipelines.core.windows import TimeWindow
-from incident_pipelines.stages.incidents import Report, open_incident
+from incident_pipelines.stages.incidents.by_hand import Report, open_incident
+from incident_pipelines.stages.incidents.respond import take_signals
 from incident_pipelines.stages.prepare import prepare_control
-from incident_pipelines.stages.reports import publish_reports
-from incident_pipelines.stages.respond import take_signals
+from incident_pipelines.stages.reports.publish_reports import publish_reports
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 

@@ -18,7 +18,7 @@ from incident_pipelines.defs.marts.assets import mart_assets
 from incident_pipelines.defs.raw.assets import raw_assets
 from incident_pipelines.defs.refresh.job import refresh_job, refresh_schedule
 from incident_pipelines.defs.resources import resources_for
-from incident_pipelines.stages.append import LogAppender
+from incident_pipelines.stages.landing.append import LogAppender
 from incident_pipelines.stages.prepare import prepare
 from incident_pipelines_tests.builders import EVENTS_YAML, order_bytes, write_catalog
 from incident_pipelines_tests.conftest import Databases

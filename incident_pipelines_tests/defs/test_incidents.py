@@ -11,8 +11,8 @@ from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.defs.incidents.sensors import new_signals_sensor
 from incident_pipelines.defs.resources import PostgresResource
-from incident_pipelines.stages.incident_pages import listed_incidents
-from incident_pipelines.stages.incidents import resolve
+from incident_pipelines.stages.incidents.by_hand import resolve
+from incident_pipelines.stages.incidents.pages import listed_incidents
 from incident_pipelines.stages.prepare import prepare_control, prepare_warehouse
 from incident_pipelines_tests.builders import orders_catalog
 from incident_pipelines_tests.conftest import Databases

@@ -15,8 +15,8 @@ from incident_pipelines.adapters.failpoints import ENVIRONMENT_VARIABLE
 from incident_pipelines.core.publication import lock_key
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.defs import publishing
-from incident_pipelines.stages import backfill
-from incident_pipelines.stages.refresh import Refreshed, refresh_window
+from incident_pipelines.stages.publication import backfill
+from incident_pipelines.stages.publication.refresh import Refreshed, refresh_window
 from incident_pipelines_tests.builders import order_bytes
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.defs.runs import environment, launch, materialized, range_tags

@@ -17,12 +17,12 @@ from incident_pipelines.core.recovery.guardrails import MAX_ATTEMPTS, pause_afte
 from incident_pipelines.defs.incidents.recovery_job import INCIDENT_TAG, JOB, recovery_job
 from incident_pipelines.defs.incidents.recovery_sensor import STEP_TAG, open_incidents_sensor
 from incident_pipelines.defs.resources import PostgresResource
-from incident_pipelines.stages import replay
-from incident_pipelines.stages.incidents import approve
-from incident_pipelines.stages.recover import plan_incident, scope_incident
+from incident_pipelines.stages.incidents.by_hand import approve
+from incident_pipelines.stages.recovery import replay
+from incident_pipelines.stages.recovery.recover import plan_incident, scope_incident
 from incident_pipelines_tests.conftest import Databases
+from incident_pipelines_tests.stages.recovery.test_recover import LOST, lose_some, loss_of
 from incident_pipelines_tests.stages.recovery_shop import Shop, open_shop
-from incident_pipelines_tests.stages.test_recover import LOST, lose_some, loss_of
 from incident_pipelines_tests.stepped_lander import Died, dies_at
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]

@@ -10,7 +10,7 @@ from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.defs.incidents.report_sensor import reports_sensor
 from incident_pipelines.defs.resources import PostgresResource
-from incident_pipelines.stages.incidents import Report, open_incident
+from incident_pipelines.stages.incidents.by_hand import Report, open_incident
 from incident_pipelines.stages.prepare import prepare_control
 from incident_pipelines_tests.builders import orders_catalog
 from incident_pipelines_tests.conftest import Databases

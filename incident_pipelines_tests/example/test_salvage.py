@@ -20,10 +20,10 @@ from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.core.salvage import Salvage, Salvages
 from incident_pipelines.example.service.app_http import AppServer
 from incident_pipelines.example.visits import SignUp, World, draw_visits
-from incident_pipelines.stages import incidents
+from incident_pipelines.stages.incidents import by_hand
 from incident_pipelines.stages.prepare import prepare_control
-from incident_pipelines.stages.salvage import Salvaged, complete, unfinished
-from incident_pipelines.stages.salvage_export import export_left
+from incident_pipelines.stages.recovery.salvage import Salvaged, complete, unfinished
+from incident_pipelines.stages.recovery.salvage_export import export_left
 from incident_pipelines_tests.example.conftest import Example
 from incident_pipelines_tests.example.test_service import Service
 from incident_pipelines_tests.landing_tools import query
@@ -131,8 +131,8 @@ def test_what_is_captured_and_not_active_is_completed_once(world: Salvageable, t
     world.app("DELETE FROM registrations WHERE registration_id = %s", orphan)
     everybody = {one.registration_id for one in (lost, stuck, failed, orphan)}
     assert world.keys() == everybody
-    report = incidents.Report("data_loss", "accounts were not activated", ("registrations",))
-    incident_id = incidents.open_incident(world.control, world.catalog, report, PERSON, now()).incident_id
+    report = by_hand.Report("data_loss", "accounts were not activated", ("registrations",))
+    incident_id = by_hand.open_incident(world.control, world.catalog, report, PERSON, now()).incident_id
 
     first = world.run(incident_id=incident_id, limit=1)
     done = world.run(incident_id=incident_id)

@@ -13,10 +13,10 @@ import pytest
 
 from incident_pipelines.adapters.catalog_files import load_catalog
 from incident_pipelines.adapters.databases.postgres import postgres_engine
-from incident_pipelines.stages.landing_state import landing_status
+from incident_pipelines.stages.landing.state import landing_status
 from incident_pipelines.stages.prepare import prepare_warehouse
-from incident_pipelines.stages.publish import PublishedWindow
-from incident_pipelines.stages.refresh import refresh, stale_windows
+from incident_pipelines.stages.publication.publish import PublishedWindow
+from incident_pipelines.stages.publication.refresh import refresh, stale_windows
 from incident_pipelines_tests.builders import order_event, orders_catalog
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import (

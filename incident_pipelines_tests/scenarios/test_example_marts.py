@@ -17,10 +17,10 @@ from incident_pipelines.example.history import History
 from incident_pipelines.example.plans import PLANS
 from incident_pipelines.example.progress import minute_of
 from incident_pipelines.example.visits import World
-from incident_pipelines.stages.append import LogAppender
+from incident_pipelines.stages.landing.append import LogAppender
 from incident_pipelines.stages.prepare import prepare_warehouse
-from incident_pipelines.stages.publish import PublishedWindow
-from incident_pipelines.stages.refresh import refresh, stale_windows
+from incident_pipelines.stages.publication.publish import PublishedWindow
+from incident_pipelines.stages.publication.refresh import refresh, stale_windows
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 

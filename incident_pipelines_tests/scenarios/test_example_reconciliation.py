@@ -15,12 +15,12 @@ from incident_pipelines.example.databases import create_tables
 from incident_pipelines.example.log_append import landing_log
 from incident_pipelines.example.prepare import load_history
 from incident_pipelines.example.settings import settings_from
-from incident_pipelines.stages.clearing import clearing_balances
-from incident_pipelines.stages.extract import extract_changes
+from incident_pipelines.stages.landing.extract import extract_changes
 from incident_pipelines.stages.prepare import prepare
-from incident_pipelines.stages.publish import PublishedWindow, publish_window
-from incident_pipelines.stages.reconcile import Reconciled, reconcile
-from incident_pipelines.stages.refresh import refresh, stale_windows
+from incident_pipelines.stages.publication.publish import PublishedWindow, publish_window
+from incident_pipelines.stages.publication.refresh import refresh, stale_windows
+from incident_pipelines.stages.reconciliation.clearing import clearing_balances
+from incident_pipelines.stages.reconciliation.reconcile import Reconciled, reconcile
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 

@@ -36,16 +36,16 @@ from incident_pipelines.core.recovery.loss import LossStatement
 from incident_pipelines.core.recovery.plan import plan_of
 from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stack.postgres import grant_connect
-from incident_pipelines.stages.contain import contain_incident, release_containment
-from incident_pipelines.stages.containment_queue import incidents_to_contain, incidents_to_release
-from incident_pipelines.stages.incident_pages import listed_incidents
-from incident_pipelines.stages.land import _SessionOver  # pyright: ignore[reportPrivateUsage]
-from incident_pipelines.stages.monitor import Monitor
-from incident_pipelines.stages.reconcile import reconcile
-from incident_pipelines.stages.refresh import PublishedWindow, Skipped, refresh, stale_windows
-from incident_pipelines.stages.replay import Replayer
-from incident_pipelines.stages.respond import take_signals
-from incident_pipelines.stages.window_watch import WindowWatch
+from incident_pipelines.stages.incidents.contain import contain_incident, release_containment
+from incident_pipelines.stages.incidents.containment_queue import incidents_to_contain, incidents_to_release
+from incident_pipelines.stages.incidents.pages import listed_incidents
+from incident_pipelines.stages.incidents.respond import take_signals
+from incident_pipelines.stages.landing.land import _SessionOver  # pyright: ignore[reportPrivateUsage]
+from incident_pipelines.stages.monitoring.monitor import Monitor
+from incident_pipelines.stages.monitoring.window_watch import WindowWatch
+from incident_pipelines.stages.publication.refresh import PublishedWindow, Skipped, refresh, stale_windows
+from incident_pipelines.stages.reconciliation.reconcile import reconcile
+from incident_pipelines.stages.recovery.replay import Replayer
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import RememberingProducer, query, wait_for
 from incident_pipelines_tests.stages.recovery_shop import (

@@ -23,14 +23,14 @@ from incident_pipelines.core.contracts.model import RowsContract, TableSource
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stack.postgres import programs
 from incident_pipelines.stack.stack import Stack
-from incident_pipelines.stages.backfill import publish_range
-from incident_pipelines.stages.extract import extract_changes
+from incident_pipelines.stages.landing.extract import extract_changes
+from incident_pipelines.stages.monitoring.window_watch import WindowWatch
 from incident_pipelines.stages.prepare import prepare
-from incident_pipelines.stages.publish import PublishedWindow
-from incident_pipelines.stages.reconcile import reconcile
-from incident_pipelines.stages.refresh import refresh, stale_windows
+from incident_pipelines.stages.publication.backfill import publish_range
+from incident_pipelines.stages.publication.publish import PublishedWindow
+from incident_pipelines.stages.publication.refresh import refresh, stale_windows
+from incident_pipelines.stages.reconciliation.reconcile import reconcile
 from incident_pipelines.stages.source_urls import source_url
-from incident_pipelines.stages.window_watch import WindowWatch
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.defs.shop import shop_definitions
 from incident_pipelines_tests.landing_tools import lander, query, wait_for

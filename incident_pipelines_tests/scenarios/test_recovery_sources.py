@@ -48,9 +48,9 @@ from incident_pipelines.example.simulate import Simulation
 from incident_pipelines.example.sinks import KafkaSink
 from incident_pipelines.example.topics import create_topics
 from incident_pipelines.example.visits import World
-from incident_pipelines.stages.extract import extract_changes
+from incident_pipelines.stages.landing.extract import extract_changes
 from incident_pipelines.stages.prepare import prepare
-from incident_pipelines.stages.recoverability import (
+from incident_pipelines.stages.recovery.recoverability import (
     days_of,
     recoverability,
     recoverability_map,

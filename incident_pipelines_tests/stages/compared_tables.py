@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from incident_pipelines.core.reconciliation.comparison import ComparedColumn, Comparison
-from incident_pipelines.stages.compare import TableRef
+from incident_pipelines.stages.reconciliation.compare import TableRef
 
 Row = tuple[Any, ...]
 

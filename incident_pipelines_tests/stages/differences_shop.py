@@ -13,10 +13,10 @@ from sqlalchemy import create_engine, text
 from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.core.contracts.model import RowsContract
 from incident_pipelines.core.windows import TimeWindow
-from incident_pipelines.stages.contain import contain_incident
-from incident_pipelines.stages.extract import extract_changes
-from incident_pipelines.stages.reconcile import Reconciled, reconcile
-from incident_pipelines.stages.respond import take_signals
+from incident_pipelines.stages.incidents.contain import contain_incident
+from incident_pipelines.stages.incidents.respond import take_signals
+from incident_pipelines.stages.landing.extract import extract_changes
+from incident_pipelines.stages.reconciliation.reconcile import Reconciled, reconcile
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 from incident_pipelines_tests.stages import recovery_shop

@@ -19,7 +19,7 @@ from incident_pipelines.adapters.databases.postgres import driver_url, postgres_
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages.prepare import prepare_control
-from incident_pipelines.stages.reconcile import Reconciled, reconcile
+from incident_pipelines.stages.reconciliation.reconcile import Reconciled, reconcile
 from incident_pipelines_tests.builders import write_catalog
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query

@@ -18,20 +18,20 @@ from incident_pipelines.adapters.stores.incidents import change_state
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.incident import Actor, Incident
 from incident_pipelines.core.windows import TimeWindow
-from incident_pipelines.stages.append import LogAppender
-from incident_pipelines.stages.contain import contain_incident
-from incident_pipelines.stages.incident_pages import incident_page, listed_incidents
+from incident_pipelines.stages.incidents.contain import contain_incident
+from incident_pipelines.stages.incidents.pages import incident_page, listed_incidents
+from incident_pipelines.stages.incidents.respond import take_signals
+from incident_pipelines.stages.landing.append import LogAppender
 from incident_pipelines.stages.prepare import prepare
-from incident_pipelines.stages.recover import (
+from incident_pipelines.stages.publication.refresh import refresh
+from incident_pipelines.stages.recovery.recover import (
     plan_incident,
     recover_incident,
     release_incident,
     scope_incident,
     verify_incident,
 )
-from incident_pipelines.stages.recovery_work import Work
-from incident_pipelines.stages.refresh import refresh
-from incident_pipelines.stages.respond import take_signals
+from incident_pipelines.stages.recovery.work import Work
 from incident_pipelines_tests.builders import write_catalog
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query

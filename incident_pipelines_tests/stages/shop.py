@@ -15,9 +15,9 @@ from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.decoder import microseconds
 from incident_pipelines.core.windows import TimeWindow
-from incident_pipelines.stages.append import LogAppender
+from incident_pipelines.stages.landing.append import LogAppender
 from incident_pipelines.stages.prepare import prepare
-from incident_pipelines.stages.publish import PublishedWindow, publish_window
+from incident_pipelines.stages.publication.publish import PublishedWindow, publish_window
 from incident_pipelines_tests.builders import write_catalog
 from incident_pipelines_tests.conftest import Databases
 

@@ -23,10 +23,10 @@ from incident_pipelines.core.contracts.model import EventContract, RowsContract
 from incident_pipelines.core.contracts.odcs import parse_contract
 from incident_pipelines.core.masking import masked_message
 from incident_pipelines.core.trace import Sighting, Trace
-from incident_pipelines.stages.extract import extract_changes
-from incident_pipelines.stages.landing_state import landing_status
+from incident_pipelines.stages.landing.extract import extract_changes
+from incident_pipelines.stages.landing.state import landing_status
 from incident_pipelines.stages.prepare import prepare_control, prepare_warehouse
-from incident_pipelines.stages.publish import RefusedByRules, publish_window
+from incident_pipelines.stages.publication.publish import RefusedByRules, publish_window
 from incident_pipelines.stages.trace import trace
 from incident_pipelines_tests.builders import write_catalog
 from incident_pipelines_tests.conftest import Databases

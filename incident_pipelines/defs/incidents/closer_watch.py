@@ -9,7 +9,7 @@ from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import IncidentPipelinesError
 from incident_pipelines.defs.catalog import declared_catalog
 from incident_pipelines.defs.resources import PostgresResource, resources_for
-from incident_pipelines.stages.closer_watch import watch_recovered
+from incident_pipelines.stages.incidents.closer_watch import watch_recovered
 
 
 def closer_watch_job(catalog: Catalog) -> dg.JobDefinition:

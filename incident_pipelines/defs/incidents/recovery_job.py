@@ -18,15 +18,15 @@ from incident_pipelines.core.incidents.incident import Actor, State
 from incident_pipelines.defs.events import materialization
 from incident_pipelines.defs.reporting import WindowReports
 from incident_pipelines.defs.resources import PostgresResource, resources_for
-from incident_pipelines.stages.publish import PublishedWindow, contract_of
-from incident_pipelines.stages.recover import (
+from incident_pipelines.stages.publication.publish import PublishedWindow, contract_of
+from incident_pipelines.stages.recovery.recover import (
     plan_incident,
     recover_incident,
     release_incident,
     scope_incident,
     verify_incident,
 )
-from incident_pipelines.stages.recovery_work import Work, alone
+from incident_pipelines.stages.recovery.work import Work, alone
 
 INCIDENT_TAG = "incident/id"
 JOB = "recover_incident"

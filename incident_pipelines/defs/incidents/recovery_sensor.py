@@ -17,10 +17,10 @@ from incident_pipelines.defs.catalog import declared_catalog
 from incident_pipelines.defs.incidents.recovery_job import INCIDENT_TAG, JOB, recovery_job
 from incident_pipelines.defs.refresh.job import UNDER_WAY
 from incident_pipelines.defs.resources import PostgresResource
-from incident_pipelines.stages.contain import is_still_contained
-from incident_pipelines.stages.incident_exit import look_at_exit, look_for_cause
-from incident_pipelines.stages.incidents import OpenIncident, escalate, open_incidents
-from incident_pipelines.stages.windows_held import goes_first
+from incident_pipelines.stages.incidents.by_hand import OpenIncident, escalate, open_incidents
+from incident_pipelines.stages.incidents.contain import is_still_contained
+from incident_pipelines.stages.incidents.exit_criteria import look_at_exit, look_for_cause
+from incident_pipelines.stages.recovery.windows_held import goes_first
 
 SENSOR = Actor("sensor", "open_incidents_sensor")
 STEP_TAG = "incident/step"

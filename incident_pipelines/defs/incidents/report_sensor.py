@@ -10,7 +10,7 @@ from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.defs.catalog import declared_catalog
 from incident_pipelines.defs.resources import PostgresResource
-from incident_pipelines.stages.reports import publish_reports
+from incident_pipelines.stages.reports.publish_reports import publish_reports
 
 
 def reports_sensor(

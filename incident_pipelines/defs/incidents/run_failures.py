@@ -9,7 +9,7 @@ from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.defs.incidents.recovery_job import JOB as RECOVERY_JOB
 from incident_pipelines.defs.refresh.job import REFUSED_TAG
 from incident_pipelines.defs.resources import PostgresResource
-from incident_pipelines.stages.run_failures import EndedRun, watch_runs
+from incident_pipelines.stages.monitoring.run_failures import EndedRun, watch_runs
 
 WILL_RETRY_TAG = "dagster/will_retry"
 LATEST = 10

@@ -12,10 +12,10 @@ from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.defs.catalog import declared_catalog
 from incident_pipelines.defs.resources import PostgresResource
-from incident_pipelines.stages.contain import contain_incident, release_containment
-from incident_pipelines.stages.containment_course import Containment
-from incident_pipelines.stages.containment_queue import incidents_to_contain, incidents_to_release
-from incident_pipelines.stages.respond import NEW_SIGNALS_SENSOR, Taken, take_signals
+from incident_pipelines.stages.incidents.contain import contain_incident, release_containment
+from incident_pipelines.stages.incidents.containment_course import Containment
+from incident_pipelines.stages.incidents.containment_queue import incidents_to_contain, incidents_to_release
+from incident_pipelines.stages.incidents.respond import NEW_SIGNALS_SENSOR, Taken, take_signals
 
 Step = Callable[[Engine, Engine, Catalog, Mapping[str, str], str, Actor, datetime], Containment]
 

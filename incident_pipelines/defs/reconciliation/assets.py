@@ -20,8 +20,8 @@ from incident_pipelines.defs.publishing import MAX_RETRIES, RETRY_SECONDS
 from incident_pipelines.defs.reconciliation.events import GAP_CHECK, gap_check, join_check, reconciled_metadata
 from incident_pipelines.defs.reporting import WindowReports
 from incident_pipelines.defs.resources import PostgresResource
-from incident_pipelines.stages.difference_figures import difference_figures, last_run
-from incident_pipelines.stages.reconcile import Reconciled, reconcile
+from incident_pipelines.stages.reconciliation.difference_figures import difference_figures, last_run
+from incident_pipelines.stages.reconciliation.reconcile import Reconciled, reconcile
 
 GROUP = "reconciliation"
 SAMPLES = 20

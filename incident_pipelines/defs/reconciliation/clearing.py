@@ -11,7 +11,7 @@ from incident_pipelines.defs.catalog import declared_catalog
 from incident_pipelines.defs.reconciliation.assets import GROUP
 from incident_pipelines.defs.reconciliation.events import clearing_metadata
 from incident_pipelines.defs.resources import PostgresResource
-from incident_pipelines.stages.clearing import clearing_balances
+from incident_pipelines.stages.reconciliation.clearing import clearing_balances
 
 CLEARING = dg.AssetKey(["reconciliation", "clearing"])
 CRON = "*/15 * * * *"

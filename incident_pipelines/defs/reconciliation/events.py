@@ -9,9 +9,9 @@ import dagster as dg
 
 from incident_pipelines.core.reconciliation.declaration import JoinRate, Reconciliation
 from incident_pipelines.defs.reconciliation.picture import ageing_picture
-from incident_pipelines.stages.clearing import StageBalance
-from incident_pipelines.stages.difference_figures import DifferenceFigures, ShownDifference
-from incident_pipelines.stages.reconcile import Reconciled
+from incident_pipelines.stages.reconciliation.clearing import StageBalance
+from incident_pipelines.stages.reconciliation.difference_figures import DifferenceFigures, ShownDifference
+from incident_pipelines.stages.reconciliation.reconcile import Reconciled
 
 GAP_CHECK = "gap_is_within_threshold"
 _SEVERITIES = {"warn": dg.AssetCheckSeverity.WARN, "error": dg.AssetCheckSeverity.ERROR}

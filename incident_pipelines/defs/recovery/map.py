@@ -17,7 +17,7 @@ from incident_pipelines.defs.catalog import declared_catalog
 from incident_pipelines.defs.recovery.picture import recoverability_picture
 from incident_pipelines.defs.resources import KafkaResource, PostgresResource
 from incident_pipelines.defs.specs import landing_spec
-from incident_pipelines.stages.recoverability import (
+from incident_pipelines.stages.recovery.recoverability import (
     RaisedSignals,
     RecoverabilityMap,
     recoverability_map,

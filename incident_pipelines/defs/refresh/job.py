@@ -15,11 +15,11 @@ from incident_pipelines.defs.events import check_evaluation, materialization, ob
 from incident_pipelines.defs.refresh.old_runs import REFRESH_TAGS, prune_old_runs
 from incident_pipelines.defs.reporting import WindowReports
 from incident_pipelines.defs.resources import KafkaResource, PostgresResource, SourcesResource, resources_for
-from incident_pipelines.stages.extract import extract_changes
-from incident_pipelines.stages.figures import landing_figures, rule_verdicts
-from incident_pipelines.stages.landing_state import landing_status
-from incident_pipelines.stages.publish import PublishedWindow, contract_of
-from incident_pipelines.stages.refresh import Failed, Refused, Skipped, refresh
+from incident_pipelines.stages.landing.extract import extract_changes
+from incident_pipelines.stages.landing.state import landing_status
+from incident_pipelines.stages.publication.figures import landing_figures, rule_verdicts
+from incident_pipelines.stages.publication.publish import PublishedWindow, contract_of
+from incident_pipelines.stages.publication.refresh import Failed, Refused, Skipped, refresh
 
 DATASETS_AT_ONCE = 3
 """While Python judges and reports a window of one dataset, the database builds those of others."""

@@ -11,7 +11,7 @@ from incident_pipelines.core.errors import IllegalTransition, IncidentConflict
 from incident_pipelines.core.incidents.incident import Actor, State
 from incident_pipelines.core.recovery.plan import plan_of
 from incident_pipelines.example.gameday.measure import Course
-from incident_pipelines.stages.incidents import approve
+from incident_pipelines.stages.incidents.by_hand import approve
 
 PERSON = Actor("person", "game day")
 

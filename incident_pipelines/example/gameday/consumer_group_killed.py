@@ -7,7 +7,7 @@ from incident_pipelines.core.landing_watch import STALLED_AFTER
 from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.example.gameday.drill import LANDER, Drill
 from incident_pipelines.example.gameday.scenario import Fault, Scenario
-from incident_pipelines.stages.landing_state import landing_status
+from incident_pipelines.stages.landing.state import landing_status
 
 WAITED_AT_MOST_SECONDS = 180.0
 

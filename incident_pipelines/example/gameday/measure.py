@@ -12,7 +12,7 @@ from incident_pipelines.adapters.stores.incidents_timeline import read_timeline
 from incident_pipelines.core.incidents.causes import rule_of
 from incident_pipelines.core.incidents.incident import State
 from incident_pipelines.core.recovery.loss import LossStatement
-from incident_pipelines.stages.incidents import open_incidents
+from incident_pipelines.stages.incidents.by_hand import open_incidents
 
 ENDED: frozenset[State] = frozenset({"recovered", "resolved", "reviewed"})
 STUCK: frozenset[State] = frozenset({"escalated", "awaiting_approval"})

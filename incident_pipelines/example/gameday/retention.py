@@ -24,7 +24,7 @@ from incident_pipelines.example.simulate import EVENTS_PER_ATTEMPT, Simulation
 from incident_pipelines.example.sinks import KafkaSink
 from incident_pipelines.example.topics import PARTITIONS
 from incident_pipelines.example.visits import World
-from incident_pipelines.stages.landing_state import landing_status
+from incident_pipelines.stages.landing.state import landing_status
 
 DAYS = 3
 SHORT_MS = 3_600_000

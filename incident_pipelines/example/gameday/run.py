@@ -36,8 +36,8 @@ from incident_pipelines.example.settings import settings_from
 from incident_pipelines.stack.locations import Home
 from incident_pipelines.stack.services import WEB_PORT
 from incident_pipelines.stack.stack import Stack
-from incident_pipelines.stages.incidents import open_incidents
-from incident_pipelines.stages.landing_state import landing_status
+from incident_pipelines.stages.incidents.by_hand import open_incidents
+from incident_pipelines.stages.landing.state import landing_status
 
 POLL_SECONDS = 1.0
 STILL_SECONDS = 240.0

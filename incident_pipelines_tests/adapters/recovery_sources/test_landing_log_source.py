@@ -9,7 +9,7 @@ from incident_pipelines.adapters.recovery_sources.landing_log import LandingLogS
 from incident_pipelines.adapters.recovery_sources.source import Problem
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.windows import DAY, HOUR, TimeWindow
-from incident_pipelines.stages.append import LogAppender
+from incident_pipelines.stages.landing.append import LogAppender
 from incident_pipelines.stages.prepare import prepare_warehouse
 from incident_pipelines_tests.builders import order_bytes, orders_catalog
 from incident_pipelines_tests.conftest import Databases
