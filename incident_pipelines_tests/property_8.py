@@ -28,6 +28,9 @@ FENCES = "incident_pipelines_tests/adapters/stores/test_landing_fences.py"
 RECOVER = "incident_pipelines_tests/stages/recovery/test_recover.py"
 HOSTILE = "incident_pipelines_tests/stages/recovery/test_recover_hostile.py"
 INCIDENTS = "incident_pipelines_tests/stages/incidents/test_by_hand.py"
+SENSOR = "incident_pipelines_tests/defs/test_recovery_sensor.py"
+DELETES = "incident_pipelines_tests/stages/recovery/test_missed_deletes.py"
+CORRECTIONS = "incident_pipelines_tests/stages/recovery/test_correct.py"
 SCHEMA = "incident_pipelines/adapters/databases/schema"
 QUERIES = "incident_pipelines/adapters/databases/queries"
 
@@ -59,6 +62,17 @@ MUTATIONS = (
         f"{FENCES}::test_who_was_taken_over_writes_nothing_although_no_offset_has_moved",
     ),
     Mutation(
+        "the lander's next offset",
+        (
+            (
+                "incident_pipelines/adapters/stores/landing_log.py",
+                "next = %s AND epoch = %s AND state",
+                "%s >= 0 AND epoch = %s AND state",
+            ),
+        ),
+        f"{FENCES}::test_who_was_taken_over_writes_nothing_although_no_offset_has_moved",
+    ),
+    Mutation(
         "the log's unique key",
         (("incident_pipelines/core/contracts/ddl.py", ", PRIMARY KEY (origin_id, partition, position))", ")"),),
         f"{FENCES}::test_an_offset_that_was_put_back_by_hand_writes_no_row_twice",
@@ -70,7 +84,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a replay leaves out what the log has",
-        (("incident_pipelines/stages/recovery/replay.py", "if told_by not in known:", "if True:"),),
+        (("incident_pipelines/stages/recovery/replay.py", "if event_id not in known:", "if True:"),),
         f"{RECOVER}::test_missing_events_come_back_once_and_are_proved",
     ),
     Mutation(
@@ -92,9 +106,29 @@ MUTATIONS = (
         f"{HOSTILE}::test_a_replay_goes_at_the_rate_it_may_and_no_faster",
     ),
     Mutation(
+        "the share of a window that may be deleted",
+        (("incident_pipelines/core/recovery/deletes.py", "MAX_SHARE = 0.05", "MAX_SHARE = 1"),),
+        f"{DELETES}::test_too_large_a_share_or_number_needs_a_person",
+    ),
+    Mutation(
+        "the number of rows that may be deleted",
+        (("incident_pipelines/core/recovery/deletes.py", "if before + missing > cap_of(agreed):", "if False:"),),
+        f"{DELETES}::test_too_large_a_share_or_number_needs_a_person",
+    ),
+    Mutation(
+        "the number of rows of a correction",
+        (("incident_pipelines/adapters/recovery_sources/manual.py", "if len(rows) > max_rows:", "if False:"),),
+        f"{CORRECTIONS}::test_a_correction_reads_only_and_under_its_cap",
+    ),
+    Mutation(
         "one recovery of a window at a time",
         (("incident_pipelines/core/incidents/holds.py", 'if wanted != "recovery":', "if True:"),),
         f"{HOSTILE}::test_of_two_incidents_on_the_same_windows_one_waits_and_has_nothing_left_to_do",
+    ),
+    Mutation(
+        "the circuit breaker of a recovery",
+        (("incident_pipelines/core/recovery/guardrails.py", "MAX_ATTEMPTS = 3", "MAX_ATTEMPTS = 10**6"),),
+        f"{SENSOR}::test_a_recovery_whose_runs_fail_is_escalated_once",
     ),
     Mutation(
         "a second loss widens an incident",

@@ -231,7 +231,6 @@ def test_the_guide_can_be_typed_from_its_first_line_to_its_last(reader: Path) ->
         ("bash", "-c", script), cwd=reader, env=clean, capture_output=True, text=True, check=False, timeout=3000
     )
     told = f"{done.stdout}\n{done.stderr}"
-    print(told)
     assert done.returncode == 0, told
     printed = dict(zip(*[iter(re.split(r"^=== (\d+)\n", done.stdout, flags=re.M)[1:])] * 2, strict=True))
 
@@ -239,4 +238,19 @@ def test_the_guide_can_be_typed_from_its_first_line_to_its_last(reader: Path) ->
         (number,) = [n for n, (_, body) in enumerate(blocks) if all(part in body for part in parts)]
         return printed[str(number)]
 
-    print(output)
+    def numbers(text: str) -> list[list[int]]:
+        """Of the rows of psql's tables, what stands in their columns after the first one."""
+        rows = [line.split("|") for line in text.splitlines() if re.match(r"\s*[\d-]+\s*\|", line)]
+        return [[int(cell) for cell in row if re.fullmatch(r"\s*\d+\s*", cell)] for row in rows]
+
+    days = numbers(output("landing status", "marts.daily_transfers"))
+    assert [sum(column) for column in list(zip(*days, strict=True))[:2]] == [1000, 1000], told
+    assert "opened 100," in output("differences bank_ledger --open"), told
+    assert "resolved 100;" in output("history_id > 1000"), told
+    assert re.search(r"INC-2\b.*transfers", output("incident list"), re.DOTALL), told
+    assert "approved by" in output("incident approve INC-2"), told
+    after = output("count(DISTINCT event_id)", "--kind loss")
+    assert numbers(after) == [[1100, 1100]], told
+    assert "INC-2" in after, told
+    assert "recovered" in after, told
+    assert "transfers" in output("recoverability --days 1"), told

@@ -1,3 +1,3 @@
 INSERT INTO invoices (invoice_id, payment_id, registration_id, currency, amount, created_at)
 VALUES (%s, %s, %s, %s, %s, %s)
-ON CONFLICT (payment_id) DO NOTHING
+ON CONFLICT DO NOTHING

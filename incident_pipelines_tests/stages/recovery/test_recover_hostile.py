@@ -20,6 +20,7 @@ from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages.incidents.contain import contain_incident
 from incident_pipelines.stages.incidents.pages import listed_incidents
 from incident_pipelines.stages.incidents.respond import take_signals
+from incident_pipelines.stages.recovery import verify as verification
 from incident_pipelines.stages.recovery.recover import plan_incident, recover_incident, scope_incident
 from incident_pipelines.stages.recovery.replay import Replayer
 from incident_pipelines_tests.conftest import Databases
@@ -195,6 +196,40 @@ def test_events_that_keep_arriving_do_not_keep_a_recovery_from_its_end(
     brought = "SELECT count(*) FROM landing.orders JOIN landing.origins USING (origin_id) WHERE kind = 'recovery'"
     ((appended,),) = shop.rows(brought)
     assert LOST - len(arrived) <= appended <= LOST
+
+
+def test_events_that_arrive_faster_than_a_window_can_be_published_disprove_nothing(
+    shop: Shop, topic: str, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before each publish of the proof one more comes into its hour, of which neither totals nor sources know."""
+    hours: dict[TimeWindow, list[str]] = {}
+    for name, event in sorted(shop.sent.items()):
+        hours.setdefault(TimeWindow.hour_of(datetime.fromisoformat(event["occurred_at"])), []).append(name)
+    hour = rng.choice(sorted(hours))
+    late = hours[hour][:10]
+    query(shop.databases.url("app", "app_service"), "DELETE FROM outbox WHERE event_id = ANY(%s) RETURNING 1", late)
+    query(
+        shop.databases.url("app", "app_service"),
+        "TRUNCATE totals; INSERT INTO totals SELECT date_trunc('minute', occurred_at), count(*) FROM outbox GROUP BY 1",
+    )
+    others = [name for name in sorted(shop.sent) if name not in late]
+    shop.land(others[LOST:])
+    shop.publish_all()
+    incident_id = shop.lose(topic, LOST)
+    publish = verification.refresh_window
+
+    def publish_after_another_came(*arguments: Any, **options: Any) -> Any:
+        if arguments[3] == hour and late:
+            shop.land([late.pop()])
+        return publish(*arguments, **options)
+
+    monkeypatch.setattr(verification, "refresh_window", publish_after_another_came)
+    assert shop.recover(incident_id) == "recovered"
+    assert len(late) <= 6
+    monkeypatch.undo()
+    shop.land(late)
+    shop.publish_all()
+    assert_all_is_there_once(shop)
 
 
 @pytest.mark.parametrize("point", ["recover.replayed", "recover.verified"])
