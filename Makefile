@@ -51,7 +51,7 @@ down: install  ## Stop the stack.
 
 .PHONY: test
 test: install  ## Run the tests, without the drills: two workers, each with a stack of its own.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: check
 check: install  ## Lint, types, layers, definitions, fast tests.
@@ -64,7 +64,7 @@ check: install  ## Lint, types, layers, definitions, fast tests.
 	trap 'rm -rf "$$home"' EXIT
 	printf 'telemetry:\n  enabled: false\n' > "$$home/dagster.yaml"
 	DAGSTER_HOME="$$home" $(BIN)/dg check defs
-	$(BIN)/python -m pytest -m "not stack and not drill"
+	$(BIN)/python -m pytest -n 2 -m "not stack and not drill"
 
 .PHONY: drills
 drills: install  ## Run the long tests: kills at random, many times.

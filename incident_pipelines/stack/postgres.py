@@ -144,9 +144,19 @@ class PostgresServer:
                 grant_connect(connection, database, database)
 
     def checkpoint(self) -> None:
-        """Write everything to the data files, so that a crash soon after needs no long recovery."""
-        with self.connect() as connection:
-            connection.execute("CHECKPOINT")
+        """Write everything to the data files, so that a crash soon after needs no long recovery.
+
+        Raises:
+            StackError: The server does not answer.
+        """
+        try:
+            with self.connect() as connection:
+                connection.execute("CHECKPOINT")
+        except psycopg.OperationalError as error:
+            told = str(error).strip().partition("\n")[0]
+            raise StackError(
+                f"PostgreSQL does not answer any more: {told}", "run `incident-pipelines up` again"
+            ) from error
 
     def _check_version(self) -> None:
         found = (self.data / "PG_VERSION").read_text().strip()

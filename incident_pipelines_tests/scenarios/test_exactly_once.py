@@ -145,7 +145,7 @@ def test_killed_at_each_commit_point(
         assert_exactly_once(variables, producer)
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(100, marks=pytest.mark.drill)])
+@pytest.mark.parametrize("kills", [8, pytest.param(100, marks=pytest.mark.drill)])
 def test_killed_at_random(
     setting: tuple[Mapping[str, str], str, RememberingProducer], tmp_path: Path, rng: random.Random, kills: int
 ) -> None:
