@@ -150,6 +150,7 @@ def verify_incident(work: Work) -> State:
 
     Raises:
         RecoveryStopped: a person has stopped it.
+        WindowOwned: it cannot be proved before another incident has put right what it holds; nothing was changed.
         SourceUnavailable: a database does not answer; nothing was changed.
     """
     incident, scope = _scoped(work)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from incident_pipelines.core.errors import WindowOwned
 from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stages.incidents.exit_criteria import look_at_exit
+from incident_pipelines.stages.recovery import verify as verification
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.stages.differences_shop import (
     CUSTOMERS_ALL,
@@ -142,6 +144,21 @@ def test_a_case_made_of_events_is_looked_for_in_the_hour_of_its_last_change_as_w
     assert shop.recover(incident_id) == "recovered", shop.course(incident_id)
     assert len(shop.raw()) == len(shop.sent)
     assert shop.open_differences("accounts_sums") == []
+
+
+def test_what_another_incident_has_yet_to_put_right_is_waited_for(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "HOURS_AT_MOST", 0)  # everything is compared, and not the own hours alone
+    changed_in_raw(shop)
+    first = shop.incident_of(RAW, FIRST)
+    shop.by_hand("DELETE FROM raw.customers WHERE customer_id = 45")
+    second = shop.signal("window_changed_outside", "customers", TimeWindow.hour_of(START + 2 * HOUR))
+    assert first != second
+    with pytest.raises(WindowOwned, match=f"1 rows differ, and customers .* is quarantined by {second} "):
+        shop.recover(first)
+    assert shop.incident(first).state == "verifying"
+    assert shop.recover(second) == "recovered", shop.course(second)
+    assert shop.recover(first) == "recovered", shop.course(first)
+    assert_agree(shop, first)
 
 
 @pytest.mark.parametrize("name", ["customers_letters", "addresses_letters"])
