@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.adapters.kafka.consumer import offset_bounds
 from incident_pipelines.adapters.recovery_sources import kafka as kafka_source
 from incident_pipelines.adapters.recovery_sources import recovery_sources
+from incident_pipelines.adapters.recovery_sources.control_totals import declared_by_segment, segment_columns
+from incident_pipelines.adapters.recovery_sources.landing_log import LandingLogSource
 from incident_pipelines.adapters.recovery_sources.source import Problem
 from incident_pipelines.cli import app
 from incident_pipelines.core.catalog import Catalog
@@ -178,6 +181,18 @@ def example(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
     admin = AdminClient({"bootstrap.servers": settings.kafka, "log_level": 0})
     for deleted in admin.delete_topics(names).values():
         deleted.result(timeout=10)
+
+
+@pytest.mark.parametrize("dataset", EVENTS)
+def test_events_are_counted_by_segment_as_their_producer_declares_them(example: Example, dataset: str) -> None:
+    columns = segment_columns(example.catalog, dataset)
+    assert columns == ("region", "platform")
+    events = [one for hour in example.hours for one in example.read(dataset, LANDING_LOG, hour).values()]
+    counted = Counter(tuple(one[name] for name in columns) for one in events)
+    assert len(counted) > 1
+    log = LandingLogSource(example.catalog, example.environment)
+    assert log.by_segment(dataset, example.hours, columns) == counted
+    assert declared_by_segment(example.catalog, example.environment, dataset, example.hours) == counted
 
 
 @pytest.mark.parametrize("dataset", EVENTS)

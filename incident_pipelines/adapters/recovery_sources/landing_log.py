@@ -36,14 +36,17 @@ JOIN LATERAL (
 ) AS l ON true
 GROUP BY w.number
 """
+# By window, as above: told apart over all windows at once, the events would be sorted by what JSON says of each.
 _COUNT_SEGMENTS = """
-SELECT {segments}, count(DISTINCT id) FROM (
-    SELECT coalesce(l.event_id, md5(l.value)) AS id,
-           CASE WHEN l.reason IS NULL THEN convert_from(l.value, 'UTF8')::json END AS event
-    FROM unnest(%s::timestamptz[], %s::timestamptz[]) AS w (window_start, window_end)
-    JOIN {log} l ON l.event_time >= w.window_start AND l.event_time < w.window_end
-) AS landed GROUP BY {groups}
+SELECT {names}, count(*)
+FROM unnest(%s::timestamptz[], %s::timestamptz[]) AS w (window_start, window_end)
+JOIN LATERAL (
+    SELECT DISTINCT coalesce(event_id, md5(value)) AS id, {segments}
+    FROM {log} WHERE event_time >= w.window_start AND event_time < w.window_end
+) AS landed ON true
+GROUP BY {names}
 """
+_SEGMENT = "CASE WHEN reason IS NULL THEN convert_from(value, 'UTF8')::json ->> {column} END AS {name}"
 _READ = """
 SELECT origin_id, partition, position,
        (extract(epoch FROM coalesce(kafka_timestamp, event_time)) * 1000)::bigint AS sent, key, value
@@ -112,10 +115,15 @@ class LandingLogSource:
         Raises:
             SourceUnavailable: the warehouse does not answer.
         """
+        names = [sql.Identifier(f"segment_{number}") for number, _ in enumerate(columns)]
+        segments = [
+            sql.SQL(_SEGMENT).format(column=sql.Literal(column), name=name)
+            for column, name in zip(columns, names, strict=True)
+        ]
         statement = sql.SQL(_COUNT_SEGMENTS).format(
             log=sql.Identifier("landing", dataset),
-            segments=sql.SQL(", ").join(sql.SQL("event ->> {}").format(sql.Literal(name)) for name in columns),
-            groups=sql.SQL(", ").join(sql.Literal(place) for place in range(1, len(columns) + 1)),
+            names=sql.SQL(", ").join(names),
+            segments=sql.SQL(", ").join(segments),
         )
         with self._reading() as connection:
             rows = connection.execute(
