@@ -1,20 +1,15 @@
 """``correct`` and ``missed-deletes`` as a person types them."""
 
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
 from incident_pipelines.adapters.databases.postgres import postgres_engine
-from incident_pipelines.cli import main
 from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.stages.incidents import by_hand
 from incident_pipelines.stages.publication.refresh import refresh
+from incident_pipelines_tests.commands import in_process
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.stages.shop import NOW, Shop, close_shop, ids, open_shop, payment
 
@@ -52,20 +47,7 @@ def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def run(shop: Shop, *arguments: str) -> tuple[int, str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("INCIDENT_PIPELINES_")}
-    output, errors = StringIO(), StringIO()
-    with (
-        patch.dict(os.environ, {**kept, **shop.variables}, clear=True),
-        patch.object(sys, "argv", ["incident-pipelines", *arguments]),
-        redirect_stdout(output),
-        redirect_stderr(errors),
-    ):
-        try:
-            main()
-            code = 0
-        except SystemExit as exited:
-            code = int(exited.code or 0)
-    return code, output.getvalue(), errors.getvalue()
+    return in_process.run(shop.variables, *arguments)
 
 
 def published(shop: Shop) -> set[int]:

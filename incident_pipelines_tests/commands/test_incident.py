@@ -1,16 +1,11 @@
 """The command line of incidents: what it prints, how it exits, and that it fits a terminal."""
 
 import json
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -21,7 +16,6 @@ from incident_pipelines.adapters.databases.postgres import driver_url, postgres_
 from incident_pipelines.adapters.stores.incidents import change_state
 from incident_pipelines.adapters.stores.incidents_findings import store_finding
 from incident_pipelines.adapters.stores.incidents_work import store_plan
-from incident_pipelines.cli import main
 from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.core.incidents.scope import Affected
 from incident_pipelines.core.recovery.loss import DatasetLoss, LossStatement
@@ -31,6 +25,7 @@ from incident_pipelines.stages.incidents.by_hand import Report, open_incident
 from incident_pipelines.stages.incidents.respond import take_signals
 from incident_pipelines.stages.prepare import prepare_control
 from incident_pipelines.stages.reports.publish_reports import publish_reports
+from incident_pipelines_tests.commands import in_process
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 
@@ -58,27 +53,8 @@ class Terminal:
 
     def run(self, *arguments: str, columns: int = 100, **variables: str) -> tuple[int, str, str]:
         """Run `incident-pipelines incident …` in this process and return exit code, output, errors."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("INCIDENT_PIPELINES_")}
-        environment = {
-            **kept,
-            "CONTROL_DATABASE_URL": self.url,
-            "COLUMNS": str(columns),
-            "INCIDENT_PIPELINES_HOME": str(self.folder),
-            **variables,
-        }
-        output, errors = StringIO(), StringIO()
-        with (
-            patch.dict(os.environ, environment, clear=True),
-            patch.object(sys, "argv", ["incident-pipelines", "incident", *arguments]),
-            redirect_stdout(output),
-            redirect_stderr(errors),
-        ):
-            try:
-                main()
-                code = 0
-            except SystemExit as exited:
-                code = int(exited.code or 0)
-        return code, output.getvalue(), errors.getvalue()
+        own = {"CONTROL_DATABASE_URL": self.url, "COLUMNS": str(columns), "INCIDENT_PIPELINES_HOME": str(self.folder)}
+        return in_process.run({**own, **variables}, "incident", *arguments)
 
     def parsed(self, *arguments: str, code: int = 0) -> Any:
         """Run a command that prints JSON."""

@@ -1,20 +1,15 @@
 """The command line of topics: what it refuses, what it records, and the guard that can be told to be quiet."""
 
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from incident_pipelines.cli import main
+from incident_pipelines_tests.commands import in_process
 from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 from incident_pipelines_tests.watched_topics import DAY_MS, WatchedTopic, watched_topic
@@ -30,20 +25,7 @@ class Terminal:
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Run `incident-pipelines topics …` in this process and return exit code, output, errors."""
-        output, errors = StringIO(), StringIO()
-        with (
-            patch.dict(os.environ, dict(self.watched.variables)),
-            patch.object(sys, "argv", ["incident-pipelines", "topics", *arguments]),
-            patch.object(sys, "stdin", StringIO()),
-            redirect_stdout(output),
-            redirect_stderr(errors),
-        ):
-            try:
-                main()
-                code = 0
-            except SystemExit as exited:
-                code = int(exited.code or 0)
-        return code, output.getvalue(), errors.getvalue()
+        return in_process.run(self.watched.variables, "topics", *arguments)
 
     def parsed(self, *arguments: str) -> Any:
         """Run a command that prints JSON."""

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -54,18 +53,6 @@ work = Work(postgres_engine(os.environ["CONTROL_DATABASE_URL"], "t"), postgres_e
 for step in (recover.scope_incident, recover.plan_incident, recover.recover_incident, recover.verify_incident):
     step(work)
 """
-
-
-@pytest.fixture
-def topic(new_topic: Callable[..., str]) -> str:
-    return new_topic("orders")
-
-
-@pytest.fixture
-def shop(own_databases: Databases, tmp_path: Path, topic: str, rng: random.Random) -> Iterator[Shop]:
-    opened = open_shop(own_databases, tmp_path, topic, rng)
-    yield opened
-    opened.close()
 
 
 def lose_some(shop: Shop, topic: str, rng: random.Random) -> str:

@@ -30,27 +30,23 @@ HELD = NOW + timedelta(minutes=30)
 
 
 @pytest.fixture
-def shop(own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random) -> Iterator[Shop]:
-    opened = open_shop(own_databases, tmp_path, new_topic("orders"), rng)
+def shop(own_databases: Databases, tmp_path: Path, topic: str, rng: random.Random) -> Iterator[Shop]:
+    opened = open_shop(own_databases, tmp_path, topic, rng)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def letters(
-    own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random
-) -> Iterator[Shop]:
-    opened = open_shop(own_databases, tmp_path, new_topic("orders"), rng, WITH_LETTERS)
+def letters(own_databases: Databases, tmp_path: Path, topic: str, rng: random.Random) -> Iterator[Shop]:
+    opened = open_shop(own_databases, tmp_path, topic, rng, WITH_LETTERS)
     opened.keep_letters()
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def accounts(
-    own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random
-) -> Iterator[Shop]:
-    opened = open_shop(own_databases, tmp_path, new_topic("orders"), rng, WITH_ACCOUNTS)
+def accounts(own_databases: Databases, tmp_path: Path, topic: str, rng: random.Random) -> Iterator[Shop]:
+    opened = open_shop(own_databases, tmp_path, topic, rng, WITH_ACCOUNTS)
     opened.keep_accounts()
     yield opened
     opened.close()

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -36,18 +36,6 @@ SIGNAL = (
     "INSERT INTO monitoring.signals (kind, severity, dataset, detail, occurred_at, raised_at) "
     "VALUES ('offsets_aged_out', 'critical', 'orders', '{\"summary\": \"again\"}', %s, %s)"
 )
-
-
-@pytest.fixture
-def topic(new_topic: Callable[..., str]) -> str:
-    return new_topic("orders")
-
-
-@pytest.fixture
-def shop(own_databases: Databases, tmp_path: Path, topic: str, rng: random.Random) -> Iterator[Shop]:
-    opened = open_shop(own_databases, tmp_path, topic, rng)
-    yield opened
-    opened.close()
 
 
 def assert_all_is_there_once(shop: Shop) -> None:

@@ -1,7 +1,7 @@
 """What is gone for good leaves differences: they are explained by it, where it was lost and no more than were lost."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,11 +26,6 @@ HELD = NOW + timedelta(minutes=30)
 FIRST = TimeWindow(START, START + HOUR)
 BY_NOTHING = (None, None)
 UNSENT = "INSERT INTO receipts VALUES ('00000000-0000-0000-0000-000000000001', 'o-x', 1, %s)"
-
-
-@pytest.fixture
-def topic(new_topic: Callable[..., str]) -> str:
-    return new_topic("orders")
 
 
 @pytest.fixture

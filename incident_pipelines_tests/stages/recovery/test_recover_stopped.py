@@ -2,9 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +16,10 @@ from incident_pipelines.stages.incidents import by_hand
 from incident_pipelines.stages.publication.publish import PublishedWindow
 from incident_pipelines.stages.recovery import replay
 from incident_pipelines.stages.recovery.recover import plan_incident, recover_incident, scope_incident
-from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 from incident_pipelines_tests.stages.recovery.test_recover import LOST, lose_some, loss_of
 from incident_pipelines_tests.stages.recovery.test_recover_hostile import planned
-from incident_pipelines_tests.stages.recovery_shop import NOW, Shop, open_shop
+from incident_pipelines_tests.stages.recovery_shop import NOW, Shop
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -31,12 +28,9 @@ CHUNK = 10
 
 
 @pytest.fixture
-def shop(own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random) -> Iterator[Shop]:
-    topic = new_topic("orders")
-    opened = open_shop(own_databases, tmp_path, topic, rng)
-    assert lose_some(opened, topic, rng) == "INC-1"
-    yield opened
-    opened.close()
+def shop(shop: Shop, topic: str, rng: random.Random) -> Shop:
+    assert lose_some(shop, topic, rng) == "INC-1"
+    return shop
 
 
 def stop(shop: Shop) -> None:

@@ -1,7 +1,6 @@
 """What was not counted or not read to its end is never taken for whole, nor for lost."""
 
 import random
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -31,26 +30,13 @@ from incident_pipelines.stages.recovery.recover import (
     verify_incident,
 )
 from incident_pipelines.stages.recovery.verify import published_by
-from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 from incident_pipelines_tests.stages.recovery.test_recover import LOST, lose_some, loss_of
-from incident_pipelines_tests.stages.recovery_shop import NOW, RUN, START, Shop, audited, open_shop
+from incident_pipelines_tests.stages.recovery_shop import NOW, RUN, START, Shop, audited
 
 pytestmark = pytest.mark.stack
 
 ANN = Actor("person", "ann")
-
-
-@pytest.fixture
-def topic(new_topic: Callable[..., str]) -> str:
-    return new_topic("orders")
-
-
-@pytest.fixture
-def shop(own_databases: Databases, tmp_path: Path, topic: str, rng: random.Random) -> Iterator[Shop]:
-    opened = open_shop(own_databases, tmp_path, topic, rng)
-    yield opened
-    opened.close()
 
 
 def allow_connections(shop: Shop, *, allowed: bool) -> None:

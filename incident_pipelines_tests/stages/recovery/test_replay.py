@@ -4,19 +4,16 @@ import random
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from incident_pipelines.adapters.recovery_sources import source as reading
 from incident_pipelines.core.recovery.guardrails import Guardrails
 from incident_pipelines.stages.recovery import replay
-from incident_pipelines_tests.conftest import Databases
 from incident_pipelines_tests.landing_tools import query
 from incident_pipelines_tests.stages.recovery.test_recover import LOST, lose_some
 from incident_pipelines_tests.stages.recovery.test_recover_hostile import planned
-from incident_pipelines_tests.stages.recovery_shop import Shop, open_shop
+from incident_pipelines_tests.stages.recovery_shop import Shop
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -24,12 +21,9 @@ FREE = Guardrails(None, 1_000)
 
 
 @pytest.fixture
-def shop(own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random) -> Iterator[Shop]:
-    topic = new_topic("orders")
-    opened = open_shop(own_databases, tmp_path, topic, rng)
-    assert lose_some(opened, topic, rng) == "INC-1"
-    yield opened
-    opened.close()
+def shop(shop: Shop, topic: str, rng: random.Random) -> Shop:
+    assert lose_some(shop, topic, rng) == "INC-1"
+    return shop
 
 
 def assert_each_is_there_once(shop: Shop) -> None:
