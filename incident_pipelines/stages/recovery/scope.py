@@ -288,7 +288,8 @@ def _windows_of_differences(
         # A row of a table stays in the hour of its creation. A case that is made of events may lack the last of them.
         hours = own | changed if isinstance(contract, EventContract) else own
         windows = sorted(hour for hour in hours if catalog.start <= hour.start <= now)
-        if not windows and incident.window is not None:
+        # Rows that do not say when: those of an hour lie in it. Of all that there is nobody can tell where they are.
+        if not windows and incident.window is not None and incident.window.end - incident.window.start <= HOUR:
             windows = [TimeWindow.hour_of(incident.window.start)]
         settled = [TimeWindow(one.start, min(one.end, end)) for one in windows if one.start < end]
         report(f"{name}: looking at {len(settled)} hours with differences")

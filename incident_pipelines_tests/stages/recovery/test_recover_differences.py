@@ -110,6 +110,21 @@ def test_a_row_that_raw_has_otherwise_or_lacks_is_put_right(shop: Shop, differ: 
     assert_agree(shop, incident_id)
 
 
+def test_sides_that_agree_again_by_themselves_are_compared_and_nothing_is_done(shop: Shop) -> None:
+    changed_in_raw(shop)
+    incident_id = shop.incident_of(RAW)
+    shop.by_hand("UPDATE raw.customers SET tier = 'basic' WHERE customer_id = 3")
+    assert shop.reconcile(RAW).resolved == 1
+    assert shop.recover(incident_id) == "recovered", shop.course(incident_id)
+    assert [one.state_to for one in shop.page(incident_id).entries if one.state_to] == [
+        "detected",
+        "contained",
+        "scoped",
+        "verifying",
+        "recovered",
+    ]
+
+
 @pytest.mark.parametrize("differ", ["gone at its source", "otherwise in raw"])
 def test_a_row_is_looked_for_in_the_hour_of_its_creation(shop: Shop, differ: str) -> None:
     """What is compared is the hour of its last change: there the difference shows, and raw keeps it elsewhere."""
