@@ -13,6 +13,7 @@ import psycopg
 
 from incident_pipelines.adapters.databases.postgres import driver_url
 from incident_pipelines.core.incidents.incident import State
+from incident_pipelines.core.incidents.scope import STRATEGIES
 from incident_pipelines.stack.services import CODE_SERVER
 from incident_pipelines.stack.stack import Stack
 from incident_pipelines_tests.landing_tools import wait_for
@@ -22,6 +23,7 @@ RUN = "run"
 
 DIES_SECONDS = 20.0
 BACK_SECONDS = 180.0
+WATCHED = [cause for cause, strategy in STRATEGIES.items() if strategy == "watch"]
 OVER: frozenset[str] = frozenset({"recovered", "resolved", "reviewed", "escalated"})
 
 _SEEN = """
@@ -36,7 +38,8 @@ WHERE i.cause = ANY (%(causes)s) AND EXISTS (
 )
 ORDER BY i.number
 """
-_UNDER_WAY = "SELECT incident_id, state FROM incidents.incidents WHERE state <> ALL (%s)"
+# What is merely watched lasts as long as its signals: a game day that has emptied the topics leaves such behind.
+_UNDER_WAY = "SELECT incident_id, state FROM incidents.incidents WHERE state <> ALL (%s) AND cause <> ALL (%s)"
 _STATE_AT = """
 SELECT state_to FROM incidents.timeline
 WHERE incident_id = %s AND state_to IS NOT NULL AND at <= %s ORDER BY entry DESC LIMIT 1
@@ -107,7 +110,7 @@ class Watched:
         """Whether everything runs and no incident is being worked on."""
         states = {one.state for one in self._stack.supervisor.processes()}
         with _connect(self._control) as connection:
-            under_way = connection.execute(_UNDER_WAY, [[*OVER, "awaiting_approval"]]).fetchall()
+            under_way = connection.execute(_UNDER_WAY, [[*OVER, "awaiting_approval"], WATCHED]).fetchall()
         return states == {"RUNNING"} and not under_way
 
     def kill(
