@@ -22,6 +22,10 @@ SELECT DISTINCT coalesce(event_id, md5(value)) FROM {log}
 WHERE event_time BETWEEN %(first)s AND %(last)s AND event_time = ANY(%(times)b)
   AND coalesce(event_id, md5(value)) = ANY(%(ids)b)
 """
+_POSITION = """
+SELECT count(*), sum(version) FROM landing.hours
+WHERE contract = %s AND hour BETWEEN date_trunc('hour', %s::timestamptz, 'UTC') AND %s
+"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,15 @@ def events_in_log(
     with connection.cursor(binary=True) as cursor:
         found = cursor.execute(sql.SQL(_IN_LOG).format(log=sql.Identifier("landing", contract)), values, prepare=False)
         return {event_id for (event_id,) in found}
+
+
+def hours_in_log(
+    connection: psycopg.Connection[Any], contract: str, times: Sequence[datetime]
+) -> tuple[int, int | None]:
+    """Return what differs as soon as anything is appended to the hours of some times, at least one, aware."""
+    row = connection.execute(_POSITION, (contract, min(times), max(times))).fetchone()
+    assert row is not None
+    return row[0], row[1]
 
 
 def keep_other_replays_out(connection: psycopg.Connection[Any], contract: str) -> None:

@@ -9,13 +9,14 @@ from sqlalchemy import Engine
 from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.adapters.logs import fields
-from incident_pipelines.adapters.stores.incidents_findings import latest_finding
+from incident_pipelines.adapters.stores.incidents_findings import latest_finding, stated_losses
 from incident_pipelines.adapters.stores.signals import clear_signal, open_signal_keys, raise_window_signal
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.scope import Scope
 from incident_pipelines.core.recovery.proof import Proof, Recounted
 from incident_pipelines.core.signal_summaries import summarize
 from incident_pipelines.core.signals import Fact, grade
+from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.stages.monitoring.monitor import LEVELS
 from incident_pipelines.stages.recovery.verify import recount
 
@@ -51,14 +52,22 @@ def watch_recovered(
         with available("control database"), control.connect() as connection:
             scope = latest_finding(connection, incident_id, "scope", Scope)
             proof = latest_finding(connection, incident_id, "proof", Proof)
+            others = stated_losses(connection, incident_id)
         if scope is None or proof is None or not scope.suspects:
             continue
         stated = {(one.dataset, one.window): one.missing or 0 for one in proof.recounted}
         again = recount(catalog, environment, scope, ())
-        worse = [one for one in again if (one.missing or 0) > stated.get((one.dataset, one.window), 0)]
+        worse = [
+            one for one in again if (one.missing or 0) > stated.get((one.dataset, one.window), 0) + _later(one, others)
+        ]
         _signal(control, incident_id, worse, now)
         told.append(f"{incident_id}: {len(again)} parts of windows counted again, {len(worse)} miss events anew")
     return tuple(told)
+
+
+def _later(one: Recounted, others: Mapping[tuple[str, datetime], int]) -> int:
+    """Return how many events of a part of an hour other incidents have stated to be gone since it was scoped."""
+    return max(0, others.get((one.dataset, TimeWindow.hour_of(one.window.start).start), 0) - one.stated)
 
 
 def _signal(control: Engine, incident_id: str, worse: list[Recounted], now: datetime) -> None:

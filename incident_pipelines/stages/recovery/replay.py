@@ -20,7 +20,7 @@ from incident_pipelines.adapters.databases.source_table import Row, SourceTable
 from incident_pipelines.adapters.failpoints import failpoint
 from incident_pipelines.adapters.recovery_sources import recovery_sources
 from incident_pipelines.adapters.recovery_sources.source import Problem, Replayable
-from incident_pipelines.adapters.stores.log_append import append, events_in_log, keep_other_replays_out
+from incident_pipelines.adapters.stores.log_append import append, events_in_log, hours_in_log, keep_other_replays_out
 from incident_pipelines.adapters.stores.recovery_budget import count_replayed, open_budget, take_budget, take_turn
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.contracts.decoder import POSTGRES_EPOCH, microseconds
@@ -104,6 +104,7 @@ class Replayer:
         """
         with available("control database"), self._control.begin() as connection:
             open_budget(connection, self._plan_id, self._limits.events_at_most)
+            take_turn(connection, 0)  # no time from before it began is given to it
         sources = recovery_sources(self._catalog, self._environment)
         for dataset, source_names, span in spans(replays):
             for name in source_names:
@@ -135,24 +136,34 @@ class Replayer:
             if batch is None:
                 break
             read += len(batch.messages.values)
+            times = _times(batch)
             with self._log() as log:
+                seen = hours_in_log(log, dataset, times)
                 missing = _missing(log, dataset, batch)
             if missing is not None:
-                count, dead_letters = self._append(dataset, missing)
+                count, dead_letters = self._append(dataset, missing, times, seen)
                 appended += count
                 failed += dead_letters
         return ReplayedSpan(dataset, span, name, read, appended, failed, tuple(problems), unavailable)
 
-    def _append(self, dataset: str, batch: Replayable) -> tuple[int, int]:
-        """Append what the log does not have, and return how many that are and how many of them are dead letters."""
-        self._take(len(batch.messages.values))
+    def _append(
+        self, dataset: str, missing: Replayable, times: Sequence[datetime], seen: tuple[int, int | None]
+    ) -> tuple[int, int]:
+        """Append what the log does not have, and return how many that are and how many of them are dead letters.
+
+        Args:
+            times: of which the hours were `seen` like this before it was looked for.
+        """
+        self._take(len(missing.messages.values))
         failpoint("replay.before_append")
         with self._log() as log:
             keep_other_replays_out(log, dataset)
-            # Looked for again: another run may have appended some of them since.
-            missing = _missing(log, dataset, batch)
-            if missing is None:
-                return 0, 0
+            if hours_in_log(log, dataset, times) != seen:
+                # Looked for again: another run may have appended some of them since.
+                left = _missing(log, dataset, missing)
+                if left is None:
+                    return 0, 0
+                missing = left
             append(
                 log,
                 dataset,
@@ -257,6 +268,10 @@ def spans(replays: Sequence[Replay]) -> Iterator[tuple[str, tuple[str, ...], Tim
             yield dataset, sources, span
 
 
+def _times(batch: Replayable) -> list[datetime]:
+    return [POSTGRES_EPOCH + timedelta(microseconds=int(time)) for time in batch.envelopes.event_times]
+
+
 def _missing(log: psycopg.Connection[Any], dataset: str, batch: Replayable) -> Replayable | None:
     """Return what the log does not have of a batch, each event once."""
     # A dead letter without an id is told apart by its bytes, as the log's own count does it.
@@ -264,8 +279,7 @@ def _missing(log: psycopg.Connection[Any], dataset: str, batch: Replayable) -> R
         event_id or hashlib.md5(value or b"", usedforsecurity=False).hexdigest()
         for event_id, value in zip(batch.envelopes.event_ids, batch.messages.values, strict=True)
     ]
-    times = [POSTGRES_EPOCH + timedelta(microseconds=int(time)) for time in batch.envelopes.event_times]
-    known = events_in_log(log, dataset, ids, times)
+    known = events_in_log(log, dataset, ids, _times(batch))
     places: list[int] = []
     for place, event_id in enumerate(ids):
         if event_id not in known:

@@ -201,6 +201,25 @@ def test_what_goes_missing_after_a_recovery_is_a_signal_while_it_lasts(
     assert query(shop.databases.url("control"), signals) == [(1, 1)]
 
 
+def test_what_another_incident_has_stated_since_is_not_missing_anew(shop: Shop, topic: str, rng: random.Random) -> None:
+    first = lose_some(shop, topic, rng)
+    assert shop.recover(first) == "recovered"
+    by_hand.resolve(shop.control, first, "looked at", Actor("person", "ann"), NOW)
+    gone = shop.rows(
+        "DELETE FROM landing.orders WHERE event_id IN (SELECT event_id FROM landing.orders ORDER BY event_id LIMIT 5) "
+        "RETURNING event_id"
+    )
+    outbox = shop.databases.url("app", "app_service")
+    query(outbox, "DELETE FROM outbox WHERE event_id = ANY (%s) RETURNING 1", [event_id for (event_id,) in gone])
+    second = shop.lose(topic, 5)
+    assert second != first
+    assert shop.recover(second) == "recovered"
+    assert loss_of(shop, second).unrecoverable == 5
+    watched = watch_recovered(shop.control, shop.catalog, shop.variables, NOW)
+    assert len(watched) == 2
+    assert all(told.endswith("0 miss events anew") for told in watched)
+
+
 def test_an_hour_between_those_that_were_scoped_is_contained_and_repaired_as_well(shop: Shop) -> None:
     shop.land(sorted(shop.sent))
     shop.publish_all()
