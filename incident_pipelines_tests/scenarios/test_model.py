@@ -31,11 +31,13 @@ from incident_pipelines.adapters.stores.incidents_work import latest_plan
 from incident_pipelines.adapters.stores.landing_log import Fenced
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import WindowOwned
+from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.core.recovery.guardrails import guardrails
 from incident_pipelines.core.recovery.loss import LossStatement
 from incident_pipelines.core.recovery.plan import plan_of
 from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stack.postgres import grant_connect
+from incident_pipelines.stages.incidents import by_hand
 from incident_pipelines.stages.incidents.contain import contain_incident, release_containment
 from incident_pipelines.stages.incidents.containment_queue import incidents_to_contain, incidents_to_release
 from incident_pipelines.stages.incidents.pages import listed_incidents
@@ -408,7 +410,20 @@ class Model(RuleBasedStateMachine):
             with suppress(WindowOwned):  # it goes on when the other is done
                 if self.shop.recover(incident_id, clock=lambda: datetime.now(UTC)) in SETTLED:
                     self._replay_again(incident_id)
+        self._close_what_is_left_to_a_person()
         return not self._open() and not stale_windows(self.shop.warehouse, self.shop.catalog)
+
+    def _close_what_is_left_to_a_person(self) -> None:
+        """Do what a person does about an incident that was escalated for rows which another one has yet to bring back.
+
+        The other one waits for its windows, which stay quarantined until then.
+        """
+        left = self._open()
+        for incident_id in left:
+            told = [entry.text for entry in self.shop.page(incident_id).entries if entry.state_to == "escalated"]
+            if len(left) > 1 and self.shop.incident(incident_id).state == "escalated" and "still differ" in told[-1]:
+                because = "its windows are right; the rows that differ are another incident's"
+                by_hand.resolve(self.shop.control, incident_id, because, Actor("person", "ann"), datetime.now(UTC))
 
     # What holds, whatever happened
 

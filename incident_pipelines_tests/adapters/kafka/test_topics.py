@@ -13,7 +13,7 @@ from incident_pipelines.adapters.kafka.topics import Topics
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.retention import TopicSettings
 from incident_pipelines.stack.stack import Stack
-from incident_pipelines_tests.landing_tools import RememberingProducer
+from incident_pipelines_tests.landing_tools import RememberingProducer, wait_for
 from incident_pipelines_tests.watched_topics import send
 
 pytestmark = pytest.mark.stack
@@ -31,6 +31,7 @@ def broker(stack: Stack) -> Iterator[Topics]:
 
 def test_a_retention_is_set_told_and_taken_away_again(broker: Topics, new_topic: NewTopic) -> None:
     topic = new_topic("settings", cleanup_policy="compact,delete", retention_bytes=5_000)
+    wait_for(lambda: broker.settings([topic]), "the broker to know the topic")
     described = broker.settings([topic, "no_such_topic"])
     assert described == {topic: TopicSettings(topic, BROKERS_DEFAULT_MS, 5_000, False, "compact,delete")}
     for retention_ms in (3_600_000, -1):
