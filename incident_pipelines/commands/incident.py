@@ -6,7 +6,7 @@ Like the rest of the command line it imports what it needs when it runs.
 import json
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from incident_pipelines.core.incidents.incident import Incident
     from incident_pipelines.core.incidents.severity import IncidentSeverity
     from incident_pipelines.core.windows import TimeWindow
+    from incident_pipelines.stages.incidents.pages import IncidentPage
 
 incident = typer.Typer(
     name="incident",
@@ -61,10 +62,8 @@ def show_incident(incident_id: Id, as_json: AsJson = False) -> None:
     """Answer what data, who is affected, since when, still going on, what it costs; exit 1: timeline tampered with."""
     from incident_pipelines.commands.incident_json import page_json
     from incident_pipelines.commands.incident_tables import print_page
-    from incident_pipelines.stages.incidents.pages import incident_page
 
-    with _opened() as (catalog, control):
-        page = incident_page(control, catalog, incident_number(incident_id), now())
+    page = _page(incident_id)
     if as_json:
         typer.echo(json.dumps(page_json(page), indent=2))
     else:
@@ -117,7 +116,7 @@ def acknowledge(incident_id: Id, as_name: As = None, as_json: AsJson = False) ->
     """Take an incident on; the first person to do so is its commander."""
     from incident_pipelines.stages.incidents import by_hand
 
-    with _control() as control:
+    with control_database(OWNER) as control:
         after = by_hand.acknowledge(control, incident_number(incident_id), person(as_name), now())
     at = after.acknowledged_at or after.detected_at
     said = f"{after.incident_id} acknowledged by {after.acknowledged_by} at {at:%Y-%m-%d %H:%M:%S} UTC"
@@ -134,7 +133,7 @@ def note(
     """Write a note into the timeline."""
     from incident_pipelines.stages.incidents import by_hand
 
-    with _control() as control:
+    with control_database(OWNER) as control:
         after = by_hand.note(control, incident_number(incident_id), text, person(as_name), now())
     _told(after, f"{after.incident_id}: noted as entry {after.entries}", as_json)
 
@@ -144,10 +143,8 @@ def show_plan(incident_id: Id, as_json: AsJson = False) -> None:
     """Show the plan that was made last; changes nothing. Exit 1: there is none yet."""
     from incident_pipelines.commands.incident_json import plan_json
     from incident_pipelines.commands.incident_tables import print_plan
-    from incident_pipelines.stages.incidents.pages import incident_page
 
-    with _opened() as (catalog, control):
-        page = incident_page(control, catalog, incident_number(incident_id), now())
+    page = _page(incident_id)
     if as_json:
         typer.echo(json.dumps(plan_json(page), indent=2))
     else:
@@ -168,7 +165,7 @@ def approve(
     """Agree to the plan that was made last."""
     from incident_pipelines.stages.incidents import by_hand
 
-    with _control() as control:
+    with control_database(OWNER) as control:
         plan, after = by_hand.approve(control, incident_number(incident_id), person(as_name), now(), digest)
     _told(after, f"{plan.incident_id}: plan {plan.digest[:12]} approved by {plan.approved_by}", as_json)
 
@@ -178,7 +175,7 @@ def stop(incident_id: Id, because: Because = "no reason given", as_name: As = No
     """Forbid the system to act on an incident, whatever it is doing."""
     from incident_pipelines.stages.incidents import by_hand
 
-    with _control() as control:
+    with control_database(OWNER) as control:
         after = by_hand.stop(control, incident_number(incident_id), because, person(as_name), now())
     _told(after, f"{after.incident_id} stopped by {after.stopped_by} while {after.state}", as_json)
 
@@ -188,7 +185,7 @@ def resume(incident_id: Id, as_name: As = None, as_json: AsJson = False) -> None
     """Let the system act again: on a stopped one where it was, on an escalated one from the beginning."""
     from incident_pipelines.stages.incidents import by_hand
 
-    with _control() as control:
+    with control_database(OWNER) as control:
         after = by_hand.resume(control, incident_number(incident_id), person(as_name), now())
     _told(after, f"{after.incident_id} goes on, {after.state}", as_json)
 
@@ -198,7 +195,7 @@ def resolve(incident_id: Id, because: Because, as_name: As = None, as_json: AsJs
     """Close an incident by your word, without proof: a false alarm, or repaired by other means."""
     from incident_pipelines.stages.incidents import by_hand
 
-    with _control() as control:
+    with control_database(OWNER) as control:
         after = by_hand.resolve(control, incident_number(incident_id), because, person(as_name), now())
     _told(after, f"{after.incident_id} resolved by hand, not proven by the system", as_json)
 
@@ -244,7 +241,7 @@ def review(
     """Close the review of a resolved incident."""
     from incident_pipelines.stages.incidents import by_hand
 
-    with _control() as control:
+    with control_database(OWNER) as control:
         after = by_hand.review(control, incident_number(incident_id), text, person(as_name), now())
     _told(after, f"{after.incident_id} reviewed", as_json)
 
@@ -277,18 +274,23 @@ def report(
     typer.echo(json.dumps(shown, indent=2) if as_json else text)
 
 
-def _control() -> "AbstractContextManager[Engine]":
-    """Give an engine of the control database; without the catalog: who stops something may have broken that."""
-    return control_database(OWNER)
-
-
 @contextmanager
 def _opened() -> "Iterator[tuple[Catalog, Engine]]":
-    """Give the catalog and an engine of the control database."""
+    """Give the catalog and an engine of the control database.
+
+    For what shows or opens something: who stops it must not need a catalog that somebody may have broken.
+    """
     from incident_pipelines.adapters.catalog_files import load_catalog
 
-    with _control() as control:
+    with control_database(OWNER) as control:
         yield load_catalog(addresses("CONTROL_DATABASE_URL")), control
+
+
+def _page(incident_id: str) -> "IncidentPage":
+    from incident_pipelines.stages.incidents.pages import incident_page
+
+    with _opened() as (catalog, control):
+        return incident_page(control, catalog, incident_number(incident_id), now())
 
 
 def _told(after: "Incident", text: str, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from incident_pipelines.commands.addresses import addresses
 from incident_pipelines.commands.arguments import AsJson
-from incident_pipelines.commands.signals import stopped_by_signal
+from incident_pipelines.commands.stopping import stopped_by_signal
 
 landing = typer.Typer(name="landing", help="The landing log: what is in it and how far it is.", no_args_is_help=True)
 
@@ -38,9 +38,9 @@ def show_status(as_json: AsJson = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from incident_pipelines.stages.landing import state
+    from incident_pipelines.stages.landing.state import landing_status
 
-    statuses = state.landing_status(addresses("WAREHOUSE_URL", "KAFKA_BOOTSTRAP_SERVERS"))
+    statuses = landing_status(addresses("WAREHOUSE_URL", "KAFKA_BOOTSTRAP_SERVERS"))
     if as_json:
         typer.echo(json.dumps([asdict(s) | {"lag": s.lag} for s in statuses], default=str, indent=2))
         return
@@ -62,8 +62,8 @@ def landing_resume(
     where: Annotated[str, typer.Option("--from", metavar="start|end|OFFSET", help="Where to go on.")],
 ) -> None:
     """Let a stopped topic or partition go on, under a new origin."""
-    from incident_pipelines.stages.landing import state
+    from incident_pipelines.stages.landing.state import resume_landing
 
     variables = addresses("WAREHOUSE_URL", "KAFKA_BOOTSTRAP_SERVERS")
-    for partition, origin_id, offset in state.resume_landing(variables, target, where):
+    for partition, origin_id, offset in resume_landing(variables, target, where):
         typer.echo(f"{target.partition(':')[0]}:{partition} goes on from offset {offset} as origin {origin_id}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from incident_pipelines.commands.addresses import addresses
-from incident_pipelines.commands.signals import stopped_by_signal
+from incident_pipelines.commands.stopping import stopped_by_signal
 
 if TYPE_CHECKING:
     from incident_pipelines.stages.monitoring.landing_watch import LandingWatch

@@ -41,6 +41,9 @@ STRATEGIES: dict[str, Strategy] = {
 }
 """By class of cause; see `core.incidents.causes`."""
 
+WATCHED_CAUSES = frozenset(cause for cause, strategy in STRATEGIES.items() if strategy == "watch")
+"""Of incidents that nothing is done about: they last as long as their signals, which may be days."""
+
 REPORTED_STRATEGIES: dict[IncidentType, Strategy] = {
     "data_loss": "replay",
     "corruption": "rebuild",

@@ -13,7 +13,7 @@ from incident_pipelines.adapters.catalog_files import load_catalog
 from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.incidents.modes import Mode
-from incident_pipelines.core.incidents.scope import strategy_of
+from incident_pipelines.core.incidents.scope import WATCHED_CAUSES
 from incident_pipelines.example.gameday.approval import approve_waiting_plans
 from incident_pipelines.example.gameday.drill import SERVICE, CannotRun, Drill
 from incident_pipelines.example.gameday.measure import (
@@ -199,7 +199,7 @@ def _require_order(drill: Drill, control: Engine, scenario: Scenario) -> None:
         raise CannotRun(f"not everything runs: {', '.join(down)}; see `incident-pipelines status`")
     # What is merely watched does nothing, and lasts: topics that a game day has emptied cannot replay for days.
     known = [one.incident for one in open_incidents(control)]
-    under_way = [one for one in known if strategy_of(one.cause, one.type) != "watch"]
+    under_way = [one for one in known if one.cause not in WATCHED_CAUSES]
     in_the_way = [one.incident_id for one in under_way if one.state not in (*ENDED, *STUCK)]
     stuck = [one.incident_id for one in under_way if one.state in STUCK and one.cause in scenario.causes]
     if in_the_way or stuck:

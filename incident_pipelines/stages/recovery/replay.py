@@ -139,7 +139,7 @@ class Replayer:
             times = _times(batch)
             with self._log() as log:
                 seen = hours_in_log(log, dataset, times)
-                missing = _missing(log, dataset, batch)
+                missing = _missing(log, dataset, batch, times)
             if missing is not None:
                 count, dead_letters = self._append(dataset, missing, times, seen)
                 appended += count
@@ -160,7 +160,7 @@ class Replayer:
             keep_other_replays_out(log, dataset)
             if hours_in_log(log, dataset, times) != seen:
                 # Looked for again: another run may have appended some of them since.
-                left = _missing(log, dataset, missing)
+                left = _missing(log, dataset, missing, _times(missing))
                 if left is None:
                     return 0, 0
                 missing = left
@@ -272,14 +272,16 @@ def _times(batch: Replayable) -> list[datetime]:
     return [POSTGRES_EPOCH + timedelta(microseconds=int(time)) for time in batch.envelopes.event_times]
 
 
-def _missing(log: psycopg.Connection[Any], dataset: str, batch: Replayable) -> Replayable | None:
+def _missing(
+    log: psycopg.Connection[Any], dataset: str, batch: Replayable, times: Sequence[datetime]
+) -> Replayable | None:
     """Return what the log does not have of a batch, each event once."""
     # A dead letter without an id is told apart by its bytes, as the log's own count does it.
     ids = [
         event_id or hashlib.md5(value or b"", usedforsecurity=False).hexdigest()
         for event_id, value in zip(batch.envelopes.event_ids, batch.messages.values, strict=True)
     ]
-    known = events_in_log(log, dataset, ids, _times(batch))
+    known = events_in_log(log, dataset, ids, times)
     places: list[int] = []
     for place, event_id in enumerate(ids):
         if event_id not in known:

@@ -13,7 +13,7 @@ import psycopg
 
 from incident_pipelines.adapters.databases.postgres import driver_url
 from incident_pipelines.core.incidents.incident import State
-from incident_pipelines.core.incidents.scope import STRATEGIES
+from incident_pipelines.core.incidents.scope import WATCHED_CAUSES
 from incident_pipelines.stack.services import CODE_SERVER
 from incident_pipelines.stack.stack import Stack
 from incident_pipelines_tests.landing_tools import wait_for
@@ -23,7 +23,6 @@ RUN = "run"
 
 DIES_SECONDS = 20.0
 BACK_SECONDS = 180.0
-WATCHED = [cause for cause, strategy in STRATEGIES.items() if strategy == "watch"]
 OVER: frozenset[str] = frozenset({"recovered", "resolved", "reviewed", "escalated"})
 
 _SEEN = """
@@ -110,7 +109,7 @@ class Watched:
         """Whether everything runs and no incident is being worked on."""
         states = {one.state for one in self._stack.supervisor.processes()}
         with _connect(self._control) as connection:
-            under_way = connection.execute(_UNDER_WAY, [[*OVER, "awaiting_approval"], WATCHED]).fetchall()
+            under_way = connection.execute(_UNDER_WAY, [[*OVER, "awaiting_approval"], list(WATCHED_CAUSES)]).fetchall()
         return states == {"RUNNING"} and not under_way
 
     def kill(
