@@ -31,13 +31,11 @@ from incident_pipelines.adapters.stores.incidents_work import latest_plan
 from incident_pipelines.adapters.stores.landing_log import Fenced
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import WindowOwned
-from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.core.recovery.guardrails import guardrails
 from incident_pipelines.core.recovery.loss import LossStatement
 from incident_pipelines.core.recovery.plan import plan_of
 from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stack.postgres import grant_connect
-from incident_pipelines.stages.incidents import by_hand
 from incident_pipelines.stages.incidents.contain import contain_incident, release_containment
 from incident_pipelines.stages.incidents.containment_queue import incidents_to_contain, incidents_to_release
 from incident_pipelines.stages.incidents.pages import listed_incidents
@@ -53,7 +51,9 @@ from incident_pipelines_tests.landing_tools import RememberingProducer, query, w
 from incident_pipelines_tests.stages.recovery_shop import (
     ORDERS,
     RUN,
+    TOLD_SQL,
     TURNOVER_SQL,
+    WITH_SENT_AND_TOLD,
     Shop,
     encoded,
     open_shop,
@@ -79,22 +79,6 @@ RECOVERY_POINTS = (
 )
 GARBAGE = (b"", b"hello", b'{"event_id": 1', b"\xff\xfe", b"[1]", b'{"a": "\\u0000"}')
 SETTLED = ("recovered", "resolved", "reviewed")
-SENT_AND_TOLD = """\
-name: sent_and_told
-owner: shop team
-source: {source: shop, sql: sent.sql}
-target: {source: warehouse, sql: told.sql}
-key: [event_id]
-columns: []
-time: occurred_at
-"""
-SENT_SQL = "SELECT event_id, occurred_at FROM outbox"
-TOLD_SQL = """\
-SELECT event_id::text AS event_id, occurred_at FROM raw.orders
-UNION SELECT event_id, event_time FROM landing.dead_letters WHERE event_id IS NOT NULL
-UNION SELECT key, window_start FROM landing.quarantine WHERE contract = 'orders'
-"""
-"""Published, a dead letter or quarantined: what is nowhere is missing."""
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -140,17 +124,12 @@ class Ground:
 @pytest.fixture
 def ground(own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random) -> Ground:
     topic = new_topic("orders", partitions=PARTITIONS)
-    shop = open_shop(own_databases, tmp_path, topic, rng, events=1)
+    shop = open_shop(own_databases, tmp_path, topic, rng, events=1, more=WITH_SENT_AND_TOLD)
     # Conflicting copies are quarantined one by one here, whatever share of their few neighbours they are.
     contract = ORDERS.replace("TOPIC", topic).replace(
         "customProperties:\n", "customProperties:\n- {property: maxQuarantineShare, value: 1.0}\n"
     )
     (tmp_path / "contracts" / "orders.yaml").write_text(contract, encoding="utf-8")
-    for folder in ("reconciliations", "sql/reconciliation"):
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-    (tmp_path / "reconciliations" / "sent_and_told.yaml").write_text(SENT_AND_TOLD, encoding="utf-8")
-    (tmp_path / "sql" / "reconciliation" / "sent.sql").write_text(SENT_SQL, encoding="utf-8")
-    (tmp_path / "sql" / "reconciliation" / "told.sql").write_text(TOLD_SQL, encoding="utf-8")
     query(own_databases.url("app", "app_service"), "TRUNCATE outbox, totals")
     shop.close()
     servers = own_databases.stack.bootstrap_servers
@@ -410,20 +389,7 @@ class Model(RuleBasedStateMachine):
             with suppress(WindowOwned):  # it goes on when the other is done
                 if self.shop.recover(incident_id, clock=lambda: datetime.now(UTC)) in SETTLED:
                     self._replay_again(incident_id)
-        self._close_what_is_left_to_a_person()
         return not self._open() and not stale_windows(self.shop.warehouse, self.shop.catalog)
-
-    def _close_what_is_left_to_a_person(self) -> None:
-        """Do what a person does about an incident that was escalated for rows which another one has yet to bring back.
-
-        The other one waits for its windows, which stay quarantined until then.
-        """
-        left = self._open()
-        for incident_id in left:
-            told = [entry.text for entry in self.shop.page(incident_id).entries if entry.state_to == "escalated"]
-            if len(left) > 1 and self.shop.incident(incident_id).state == "escalated" and "still differ" in told[-1]:
-                because = "its windows are right; the rows that differ are another incident's"
-                by_hand.resolve(self.shop.control, incident_id, because, Actor("person", "ann"), datetime.now(UTC))
 
     # What holds, whatever happened
 

@@ -119,6 +119,27 @@ TOTALS_SQL = """\
 SELECT date_trunc('minute', minute) AS minute, events FROM totals
 WHERE minute >= :window_start AND minute < :window_end
 """
+SENT_AND_TOLD = """\
+name: sent_and_told
+owner: shop team
+source: {source: shop, sql: sent.sql}
+target: {source: warehouse, sql: told.sql}
+key: [event_id]
+columns: []
+time: occurred_at
+"""
+SENT_SQL = "SELECT event_id, occurred_at FROM outbox"
+TOLD_SQL = """\
+SELECT event_id::text AS event_id, occurred_at FROM raw.orders
+UNION SELECT event_id, event_time FROM landing.dead_letters WHERE event_id IS NOT NULL
+UNION SELECT key, window_start FROM landing.quarantine WHERE contract = 'orders'
+"""
+"""Published, a dead letter or quarantined: what is nowhere is missing."""
+WITH_SENT_AND_TOLD = {
+    "reconciliations/sent_and_told.yaml": SENT_AND_TOLD,
+    "sql/reconciliation/sent.sql": SENT_SQL,
+    "sql/reconciliation/told.sql": TOLD_SQL,
+}
 
 
 @dataclass

@@ -29,6 +29,7 @@ def hold_windows(
     reason: str,
     now: datetime,
     *,
+    instead_of: Collection[str] = (),
     wait_seconds: float = 20,
 ) -> list[Hold]:
     """Keep everybody but the incident from publishing windows, once the caller's transaction has committed.
@@ -39,6 +40,7 @@ def hold_windows(
     Args:
         places: spans of windows by dataset; every window that overlaps one is held.
         reason: what others are told.
+        instead_of: incidents that give way: they let go of what they hold of these windows.
         wait_seconds: how long to wait for a publish that is under way.
 
     Returns:
@@ -56,7 +58,11 @@ def hold_windows(
         raise ValueError(f"{len(keys)} windows cannot be held at once, at most {MAX_WINDOWS}: hold shorter spans")
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _HOLDERS_LOCK})
     for dataset, window in wanted:
-        standing = in_the_way(kind, number_of(incident_id), overlapping_holds(connection, dataset, window))
+        holds = overlapping_holds(connection, dataset, window)
+        for hold in (one for one in holds if one.incident_id in instead_of):
+            release_place(connection, hold.incident_id, hold.kind, (hold.dataset, hold.window))
+        others = (one for one in holds if one.incident_id not in instead_of)
+        standing = in_the_way(kind, number_of(incident_id), others)
         if standing is not None:
             raise WindowOwned(told(standing, dataset, window))
     _lock_windows(connection, windows, sorted(keys), wait_seconds)

@@ -1,6 +1,6 @@
 """Windows that an incident keeps others from publishing, and which incident may publish where several hold one."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -89,6 +89,11 @@ def joined(places: Iterable[Place]) -> list[Place]:
             span = TimeWindow(last.start, max(last.end, span.end))
         spans.append((dataset, span))
     return spans
+
+
+def overlap(places: Collection[Place], others: Iterable[Place]) -> bool:
+    """Return whether any window of the ones overlaps one of the others."""
+    return any(name == dataset and window.overlaps(of) for dataset, of in others for name, window in places)
 
 
 def told(hold: Hold, dataset: str, window: TimeWindow) -> str:

@@ -22,7 +22,8 @@ _SYSTEM: Mapping[State, tuple[State, ...]] = {
     "recovered": ("detected", "resolved", "escalated"),
     "resolved": (),
     "reviewed": (),
-    "escalated": (),
+    # One that was escalated out of there, once another incident has brought back the rows that differed.
+    "escalated": ("verifying",),
 }
 _PERSON: Mapping[State, tuple[State, ...]] = {
     **{state: ("resolved",) for state in STATES if state not in CLOSED},

@@ -69,6 +69,24 @@ class Recounted:
         return max(0, self.declared - self.after - self.stated)
 
 
+@dataclass(frozen=True)
+class Differing:
+    """Rows that do not agree although all that was planned is replayed and published.
+
+    Args:
+        windows: in which they were found; all time where sides were compared whole.
+    """
+
+    reconciliation: str
+    rows: int
+    windows: tuple[TimeWindow, ...]
+
+    @property
+    def told(self) -> str:
+        """It in one line."""
+        return f"{self.reconciliation}: {self.rows} rows still differ"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proof:
     """How a verification went.
@@ -79,6 +97,7 @@ class Proof:
         windows: published a second time, and how many rows they hold.
         changed: rows that the second publish changed where the log had not moved: must be 0.
         unproven: what speaks against it, each in one line.
+        differing: what reconciliations found that does not agree.
         compared: what reconciliations found in the scope, each in one line.
     """
 
@@ -91,12 +110,24 @@ class Proof:
     rows: int = 0
     changed: int = 0
     unproven: tuple[str, ...] = ()
+    differing: tuple[Differing, ...] = ()
     compared: tuple[str, ...] = ()
 
     @property
     def missing(self) -> int:
         """Events that are known to be missing still."""
         return sum(one.missing or 0 for one in self.recounted)
+
+    @property
+    def against(self) -> tuple[str, ...]:
+        """All that speaks against it, each in one line."""
+        silent = (f"{name} does not answer" for name in self.silent)
+        return (*self.unproven, *(one.told for one in self.differing), *silent)
+
+    @property
+    def is_left_to_others(self) -> bool:
+        """Whether all that this recovery could do is done and right, and the rows that differ are not its own."""
+        return bool(self.differing) and len(self.against) == len(self.differing)
 
     @property
     def may_go_on(self) -> bool:

@@ -54,7 +54,7 @@ def proof_values(facts: ReportFacts) -> Values:
         lines.append(f"{counted(proof.windows, 'window')} with {proof.rows:,} rows published a second time: ")
         lines[-1] += "no row changed" if not proof.changed else f"{proof.changed:,} rows changed"
     lines += proof.compared
-    lines += [f"not proved: {line}" for line in proof.unproven]
+    lines += [f"not proved: {line}" for line in (*proof.unproven, *(one.told for one in proof.differing))]
     lines += [f"{name} did not answer" for name in proof.silent]
     return {"proof": lines}
 

@@ -41,6 +41,7 @@ from incident_pipelines.stages.incidents.by_hand import open_incidents
 from incident_pipelines.stages.landing.state import landing_status
 
 POLL_SECONDS = 1.0
+START_SECONDS = 60.0
 STILL_SECONDS = 240.0
 """After the service was stopped, everything that it sent has to be published within so long."""
 
@@ -194,7 +195,10 @@ def _require_order(drill: Drill, control: Engine, scenario: Scenario) -> None:
     mode: Mode = drill.catalog.mode
     if mode != "act":
         raise CannotRun(f"the catalog's mode is {mode}: a game day waits for the system to act, set it to act")
-    down = [one.name for one in drill.supervisor.processes() if one.state != "RUNNING"]
+    # The game day before this one has just started the service again.
+    deadline = time.monotonic() + START_SECONDS
+    while (down := _not_running(drill)) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
     if down:
         raise CannotRun(f"not everything runs: {', '.join(down)}; see `incident-pipelines status`")
     # What is merely watched does nothing, and lasts: topics that a game day has emptied cannot replay for days.
@@ -205,6 +209,10 @@ def _require_order(drill: Drill, control: Engine, scenario: Scenario) -> None:
     if in_the_way or stuck:
         named = ", ".join((*in_the_way, *stuck))
         raise CannotRun(f"{named} is open: what it does could not be told from the game day; let it end first")
+
+
+def _not_running(drill: Drill) -> list[str]:
+    return [one.name for one in drill.supervisor.processes() if one.state != "RUNNING"]
 
 
 def wait_for_end(

@@ -32,6 +32,7 @@ from incident_pipelines.stages.publication.backfill import AlreadyDone, publish_
 from incident_pipelines.stages.publication.publish import PublishedWindow
 from incident_pipelines.stages.publication.refresh import Failed, Refused, Skipped
 from incident_pipelines.stages.recovery.event_worth import recovered_money
+from incident_pipelines.stages.recovery.left_to_others import have_proved_again, note_handed_over, wait_for_others
 from incident_pipelines.stages.recovery.mart_sums import added, mart_sums, moved
 from incident_pipelines.stages.recovery.plan import make_plan
 from incident_pipelines.stages.recovery.remove_deletes import remove_missed_deletes
@@ -39,6 +40,7 @@ from incident_pipelines.stages.recovery.replay import Replayer
 from incident_pipelines.stages.recovery.scope import missing_segments, scope_of
 from incident_pipelines.stages.recovery.verify import brought_back, duplicates_of, published_by, verify
 from incident_pipelines.stages.recovery.window_causes import window_causes
+from incident_pipelines.stages.recovery.windows_held import giving_way_to
 from incident_pipelines.stages.recovery.work import Work, changing, check_wanted, current, lead, plans_since_detected
 
 
@@ -184,14 +186,15 @@ def verify_incident(work: Work) -> State:
         store_finding(connection, work.incident_id, "loss", scope.revision, loss, now)
     if proof.may_go_on and len(plans) < MAX_ATTEMPTS:
         return _next_plan(work, scope, plans, unread, proof)
-    if proof.unproven and scope.strategy == "compare" and len(plans) < MAX_ATTEMPTS:
+    if proof.is_left_to_others:
+        wait_for_others(work, proof)
+    if (proof.unproven or proof.differing) and scope.strategy == "compare" and len(plans) < MAX_ATTEMPTS:
         again = _look(work, work.clock())
         if _asks_for_more(again, scope):
             return _plan_again(work, again)
     with changing(work) as connection:
         detail = {"windows": proof.windows, "rows": proof.rows, "missing": proof.missing, "changed": proof.changed}
-        if proof.unproven or proof.silent:
-            lines = [*proof.unproven, *(f"{name} does not answer" for name in proof.silent)]
+        if lines := proof.against:
             told = f"not proved after {len(plans)} plans: {'; '.join(lines[:5])}" + (
                 f" and {len(lines) - 5} more" if len(lines) > 5 else ""
             )
@@ -203,6 +206,7 @@ def release_incident(work: Work) -> State:
     """Let go of what a recovered incident holds and undo its containment; everything was published before.
 
     One that was left to a person lets go of what it was recovering, so that others go on there, and stays contained.
+    One that was left to a person for rows which this one has brought back is proved again.
     """
     incident = current(work)
     if incident.state == "escalated":
@@ -214,6 +218,8 @@ def release_incident(work: Work) -> State:
     release_containment(
         work.control, work.warehouse, work.catalog, work.environment, work.incident_id, work.actor, work.clock()
     )
+    if incident.state == "recovered":
+        have_proved_again(work)
     return incident.state
 
 
@@ -226,11 +232,13 @@ def _cause(work: Work, plan: RecoveryPlan, *, when_refused: bool = False) -> dic
 def _take_windows(work: Work, plan: RecoveryPlan, stored: StoredPlan) -> None:
     places = [(one.dataset, one.window) for one in plan.publishes]
     reason = f"recovery by plan {stored.digest[:12]}"
+    others = giving_way_to(work.control, work.warehouse, work.incident_id, places)
+    note_handed_over(work, others)
     try:
         for start in range(0, len(places), MAX_WINDOWS):
             part = joined(places[start : start + MAX_WINDOWS])
             with available("warehouse"), work.warehouse.begin() as connection:
-                hold_windows(connection, work.incident_id, "recovery", part, reason, work.clock())
+                hold_windows(connection, work.incident_id, "recovery", part, reason, work.clock(), instead_of=others)
     except WindowOwned:
         # Who holds a part and waits for the rest would keep the other, who does the same, from going on.
         with available("warehouse"), work.warehouse.begin() as connection:

@@ -19,10 +19,10 @@ from incident_pipelines.core.incidents.scope import Affected, Scope, Suspect
 from incident_pipelines.core.reconciliation.losses import losses_in
 from incident_pipelines.core.recovery.loss import Brought
 from incident_pipelines.core.recovery.plan import RecoveryPlan, tried_for
-from incident_pipelines.core.recovery.proof import Proof, Recounted, Unread
+from incident_pipelines.core.recovery.proof import Differing, Proof, Recounted, Unread
 from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stages.publication.publish import PublishedWindow
-from incident_pipelines.stages.publication.refresh import refresh_window
+from incident_pipelines.stages.publication.refresh import Refreshed, Skipped, refresh_window
 from incident_pipelines.stages.reconciliation.reconcile import reconcile
 from incident_pipelines.stages.recovery.windows_held import still_to_repair
 
@@ -60,13 +60,14 @@ def verify(
 
     Raises:
         SourceUnavailable: control database or warehouse do not answer.
-        WindowOwned: sides differ where another incident has still to put something right.
+        WindowOwned: another incident is putting a window right; that comes first.
     """
     report("counting the scope again")
     position = _position(warehouse, scope.datasets)
     recounted = recount(catalog, environment, scope, plans, unread)
     publishes = published_by(catalog, plans)
     unproven: list[str] = []
+    differing: list[Differing] = []
     rows = changed = 0
     for number, one in enumerate(publishes, start=1):
         check()
@@ -78,12 +79,17 @@ def verify(
             changed += outcome.changed_rows
             if outcome.changed_rows:
                 unproven.append(f"{one.dataset} {one.window}: a second publish changed {outcome.changed_rows} rows")
-        else:
-            unproven.append(f"{one.dataset} {one.window}: {outcome}")
+            continue
+        place = (one.dataset, one.window)
+        if isinstance(outcome, Skipped) and still_to_repair(control, warehouse, catalog, scope.incident_id, [place]):
+            raise WindowOwned(f"{outcome.message}; proved again once that is done")
+        unproven.append(f"{one.dataset} {one.window}: {outcome.message}")
     compared: list[str] = []
     # What the landers bring by themselves is published; what was lost meanwhile belongs to the incident of that loss.
     if scope.strategy != "catch_up":
-        compared = _compare(control, warehouse, catalog, environment, scope, recounted, now, owner, report, unproven)
+        compared = _compare(
+            control, catalog, environment, scope, recounted, now, owner, report, unproven=unproven, differing=differing
+        )
     return Proof(
         incident_id=scope.incident_id,
         revision=scope.revision,
@@ -94,6 +100,7 @@ def verify(
         rows=rows,
         changed=changed,
         unproven=tuple(unproven),
+        differing=tuple(differing),
         compared=tuple(compared),
     )
 
@@ -178,9 +185,7 @@ def _left(
     return broken, (*silent, *broken), untried
 
 
-def _second_run(
-    warehouse: Engine, catalog: Catalog, incident_id: str, one: Affected, owner: str
-) -> PublishedWindow | str:
+def _second_run(warehouse: Engine, catalog: Catalog, incident_id: str, one: Affected, owner: str) -> Refreshed:
     """Publish a window until nothing changes, or its inputs have stood still; return the last time.
 
     Inputs that move each time, faster perhaps than it can be published, disprove nothing: what arrives has a refresh.
@@ -192,7 +197,7 @@ def _second_run(
             warehouse, catalog, one.dataset, one.window, owner=owner, wait_seconds=60, incident_id=incident_id
         )
         if not isinstance(outcome, PublishedWindow):
-            return outcome.message
+            return outcome
         if not outcome.changed_rows or outcome.version == version:
             return outcome
         version = outcome.version
@@ -203,7 +208,6 @@ def _second_run(
 
 def _compare(
     control: Engine,
-    warehouse: Engine,
     catalog: Catalog,
     environment: Mapping[str, str],
     scope: Scope,
@@ -211,7 +215,9 @@ def _compare(
     now: datetime,
     owner: str,
     report: Report,
+    *,
     unproven: list[str],
+    differing: list[Differing],
 ) -> list[str]:
     touched = set(scope.datasets)
     hours = sorted(
@@ -241,24 +247,24 @@ def _compare(
             looks = hours
         report(f"{name}: comparing {'everything' if looks == [None] else f'{len(hours)} hours'} again")
         losses = losses_in(catalog, declared, scope.incident_id, gone)
-        differing = explained = 0
+        found: dict[TimeWindow, int] = {}
+        explained = 0
         try:
             for hour in looks:
                 run = reconcile(
                     catalog, control, name, hour, as_of=now, owner=owner, environment=environment, losses=losses
                 )
-                differing += run.counts.differences
+                if run.counts.differences:
+                    found[hour or catalog.whole] = run.counts.differences
                 explained = run.explained
         except IncidentPipelinesError as error:
             unproven.append(f"{name} could not be compared: {error}")
             continue
-        line = f"{name}: {differing} unexplained differences in the scope"
+        rows = sum(found.values())
+        line = f"{name}: {rows} unexplained differences in the scope"
         lines.append(f"{line}, {explained} that the stated loss accounts for" if explained else line)
-        if differing:
-            places = [(one, hour or catalog.whole) for one in datasets_of(catalog, name) for hour in looks]
-            if other := still_to_repair(control, warehouse, scope.incident_id, places):
-                raise WindowOwned(f"{name}: {differing} rows differ, and {other}: compared again once that is done")
-            unproven.append(f"{name}: {differing} rows still differ")
+        if rows:
+            differing.append(Differing(name, rows, tuple(found)))
     return lines
 
 

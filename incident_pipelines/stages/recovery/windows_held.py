@@ -2,15 +2,20 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.stores.holds import number_of, overlapping_holds
-from incident_pipelines.adapters.stores.incidents import read_incident
+from incident_pipelines.adapters.stores.incidents import read_incidents
+from incident_pipelines.adapters.stores.incidents_findings import latest_finding
+from incident_pipelines.adapters.stores.incidents_timeline import read_timeline
 from incident_pipelines.adapters.stores.incidents_work import latest_plan
-from incident_pipelines.core.incidents.holds import Place, in_the_way, joined, told
+from incident_pipelines.core.catalog import Catalog
+from incident_pipelines.core.incidents.holds import Hold, Place, in_the_way, joined, overlap, told
 from incident_pipelines.core.incidents.incident import Incident, State
+from incident_pipelines.core.incidents.scope import WATCHED_CAUSES, Scope
 from incident_pipelines.core.recovery.plan import plan_of
+from incident_pipelines.core.recovery.proof import Proof
 
 STILL_TO_REPAIR: frozenset[State] = frozenset(
     {"detected", "contained", "scoped", "planned", "awaiting_approval", "waiting_for_cause", "recovering"}
@@ -30,16 +35,33 @@ def goes_first(control: Engine, warehouse: Engine, incident: Incident) -> str | 
         stored = latest_plan(connection, incident.incident_id)
     if stored is None:
         return None
-    with available("warehouse"), warehouse.connect() as connection:
-        for dataset, window in joined((one.dataset, one.window) for one in plan_of(stored.body).publishes):
-            holds = overlapping_holds(connection, dataset, window)
-            if (standing := in_the_way("recovery", number_of(incident.incident_id), holds)) is not None:
-                return told(standing, dataset, window)
+    places = joined((one.dataset, one.window) for one in plan_of(stored.body).publishes)
+    giving_way = giving_way_to(control, warehouse, incident.incident_id, places)
+    for (dataset, window), holds in _holds(warehouse, places):
+        others = (hold for hold in holds if hold.incident_id not in giving_way)
+        if (standing := in_the_way("recovery", number_of(incident.incident_id), others)) is not None:
+            return told(standing, dataset, window)
     return None
 
 
-def still_to_repair(control: Engine, warehouse: Engine, incident_id: str, places: Iterable[Place]) -> str | None:
-    """Return which other incident holds some of these windows and has yet to put them right; None if none does.
+def giving_way_to(control: Engine, warehouse: Engine, incident_id: str, places: Iterable[Place]) -> frozenset[str]:
+    """Return which others hold some of these windows and give way: each has published there all that it can bring back.
+
+    What still differs there is not theirs, and would wait for ever for an incident that waits for them.
+
+    Raises:
+        SourceUnavailable: a database does not answer.
+    """
+    holders = {hold.incident_id for _, holds in _holds(warehouse, places) for hold in holds} - {incident_id}
+    with available("control database"), control.connect() as connection:
+        others = (one for one in read_incidents(connection, only_open=True) if one.incident_id in holders)
+        return frozenset(other.incident_id for other in others if gives_way(connection, other))
+
+
+def still_to_repair(
+    control: Engine, warehouse: Engine, catalog: Catalog, incident_id: str, places: Iterable[Place]
+) -> str | None:
+    """Return which other incident has yet to put some of these windows right; None if none has.
 
     One that was stopped or escalated does not count: nobody knows when a person will take it up. Nor does one that
     waits itself: it may be for this one.
@@ -47,14 +69,43 @@ def still_to_repair(control: Engine, warehouse: Engine, incident_id: str, places
     Raises:
         SourceUnavailable: a database does not answer.
     """
-    with available("warehouse"), warehouse.connect() as connection:
-        holds = [one for dataset, window in places for one in overlapping_holds(connection, dataset, window)]
+    looked_for = joined(places)
     with available("control database"), control.connect() as connection:
-        for hold in holds:
-            if hold.incident_id == incident_id:
-                continue
-            other = read_incident(connection, hold.incident_id)
-            goes_on = other.state in STILL_TO_REPAIR and other.stopped_at is None
-            if goes_on and goes_first(control, warehouse, other) is None:
-                return told(hold, hold.dataset, hold.window)
+        others = [
+            other
+            for other in read_incidents(connection, only_open=True)
+            if other.incident_id != incident_id
+            and other.state in STILL_TO_REPAIR
+            and other.stopped_at is None
+            and other.cause not in WATCHED_CAUSES
+            and overlap(looked_for, _to_repair(connection, catalog, other))
+        ]
+    for other in others:
+        if goes_first(control, warehouse, other) is None:
+            return f"{other.incident_id}, {other.state.replace('_', ' ')}, has yet to put something right there"
     return None
+
+
+def gives_way(connection: Connection, incident: Incident) -> bool:
+    """Whether an incident has done all that it can, and what differs in its windows is for others to bring back."""
+    if incident.state not in ("verifying", "escalated") or incident.stopped_at is not None:
+        return False
+    proof = latest_finding(connection, incident.incident_id, "proof", Proof)
+    if proof is None or proof.revision != incident.revision or not proof.is_left_to_others:
+        return False
+    # Escalated for something else since, it would be led past what a person has to decide.
+    states = [entry for entry in read_timeline(connection, incident.incident_id) if entry.state_to is not None]
+    return "verifying" in (states[-1].state_from, states[-1].state_to)
+
+
+def _to_repair(connection: Connection, catalog: Catalog, incident: Incident) -> list[Place]:
+    """Return the windows that an incident will repair; before it is scoped, all that it may turn out to be about."""
+    scope = latest_finding(connection, incident.incident_id, "scope", Scope)
+    if scope is not None and scope.revision == incident.revision:
+        return [(one.dataset, one.window) for one in (*scope.suspects, *scope.rebuild, *scope.downstream)]
+    return [(dataset, incident.window or catalog.whole) for dataset in incident.datasets]
+
+
+def _holds(warehouse: Engine, places: Iterable[Place]) -> list[tuple[Place, list[Hold]]]:
+    with available("warehouse"), warehouse.connect() as connection:
+        return [(place, overlapping_holds(connection, *place)) for place in joined(places)]

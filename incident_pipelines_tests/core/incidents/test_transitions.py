@@ -27,7 +27,7 @@ verifying          s . . s . . . . s p . s
 recovered          s . . . . . . . . b . s
 resolved           . . . . . . . . . . p .
 reviewed           . . . . . . . . . . . .
-escalated          p . . . . . . . . p . .
+escalated          p . . . . . . s . p . .
 """
 MAY: dict[Party, str] = {"system": "sb", "person": "pb"}
 EXPECTED = {
@@ -62,8 +62,9 @@ def test_a_stopped_incident_is_a_persons_alone_but_new_damage_is_noticed() -> No
 def test_the_system_alone_closes_an_incident_and_never_past_an_approval() -> None:
     assert reachable("detected", ("system",)) == set(STATES) - {"reviewed"}
     # What waits for approval is not recovered before a person has said so, nor does it get around that.
-    assert reachable("awaiting_approval", ("system",), without="detected") == {"awaiting_approval", "escalated"}
-    assert reachable("escalated", ("system",)) == {"escalated"}
+    assert successors("awaiting_approval", "system") == ("detected", "escalated")
+    # Proved again, and only where it had come to its proof: `have_proved_again` looks at that.
+    assert successors("escalated", "system") == ("verifying",)
 
 
 def test_a_person_can_end_any_incident_and_nothing_ended_begins_again() -> None:
