@@ -60,8 +60,9 @@ class AuditLogSource:
                     absent.add(day)
                     continue
                 told = problems.setdefault(day, [])
-                for batch in decoded(self._catalog, dataset, _lines(path, declared, told.append), told.append):
-                    counts.add(batch.envelopes, [one.value for one in batch.found], batch.sent)
+                lines = _lines(path, declared, told.append)
+                for batch in decoded(self._catalog, dataset, lines, told.append):
+                    counts.add(batch.envelopes, batch.values, batch.sent)
         except (OSError, SourceUnavailable) as error:
             return silent(AUDIT_LOG, dataset, windows, f"the audit log cannot be read: {error}")
         return [
@@ -153,7 +154,7 @@ def _lines(path: Path, declared: AuditLog, problems: Problems) -> Iterator[Found
                 cut = "" if line.endswith(b"\n") else " (the end of the file: cut off, or being written)"
                 problems(problem_at(place, f"is no event: {error}{cut}"))
                 continue
-            yield Found(None, key, value, place)
+            yield None, key, value, place
 
 
 def _open(path: Path) -> BinaryIO:

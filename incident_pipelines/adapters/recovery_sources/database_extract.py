@@ -93,14 +93,13 @@ class DatabaseExtractSource:
             self._sql(extract),
             _values(window),
             EXTRACT_COLUMNS,
-            page_rows=PAGE_ROWS,
         )
         for event_id, event_time, key, value in rows:
             place = (extract.source, ": ", dataset, " ", event_id)
             if value is None:
                 problems(problem_at(place, "has no value"))
                 continue
-            yield Found(_milliseconds(event_time), _bytes(key), _bytes(value) or b"", place)
+            yield _milliseconds(event_time), _bytes(key), _bytes(value) or b"", place
 
     def _images(self, contract: RowsContract, window: TimeWindow) -> Iterator[Found]:
         assert isinstance(contract.origin, TableSource)
@@ -113,7 +112,7 @@ class DatabaseExtractSource:
                 for row in page:
                     key, value = image(row)
                     sent = None if time is None else _milliseconds(row[time])
-                    yield Found(sent, None, value, (contract.origin.table, " ", key))
+                    yield sent, None, value, (contract.origin.table, " ", key)
         finally:
             engine.dispose()
 

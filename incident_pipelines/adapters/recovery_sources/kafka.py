@@ -102,7 +102,7 @@ class KafkaSource:
                 counts, told = WindowCounts(windows), list[Problem]()
                 found = _records(consumer, topic, part, told.append)
                 for batch in decoded(self._catalog, dataset, found, told.append):
-                    counts.add(batch.envelopes, [one.value for one in batch.found], batch.sent)
+                    counts.add(batch.envelopes, batch.values, batch.sent)
         except _NoTopic:
             return unusable(KAFKA, dataset, windows, f"there is no topic {name}")
         except SourceUnavailable as error:
@@ -263,7 +263,7 @@ def _found(message: Message, topic: _Topic, part: _Pass, problems: Problems) -> 
         problems(problem_at(place, "has no value"))
         return None
     encoded = key.encode() if isinstance(key, str) else key
-    return Found(sent if sent >= 0 else None, encoded, value.encode() if isinstance(value, str) else value, place)
+    return sent if sent >= 0 else None, encoded, value.encode() if isinstance(value, str) else value, place
 
 
 def _dropped(window: TimeWindow, topic: _Topic, part: _Pass) -> list[str]:

@@ -133,7 +133,8 @@ class LandingLogSource:
 
     def replayable(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[Replayable]:
         """Yield what was landed, by origin, in the order of the log."""
-        yield from in_window(decoded(self._catalog, dataset, self._landed(dataset, window, problems), problems), window)
+        found = self._landed(dataset, window, problems)
+        yield from in_window(decoded(self._catalog, dataset, found, problems), window)
 
     def _landed(self, dataset: str, window: TimeWindow, problems: Problems) -> Iterator[Found]:
         with self._reading() as connection, connection.cursor(name="replayed", binary=True) as cursor:
@@ -144,7 +145,7 @@ class LandingLogSource:
                 if value is None:
                     problems(problem_at(place, "it has no value"))
                     continue
-                yield Found(sent, key, value, place)
+                yield sent, key, value, place
 
     @contextmanager
     def _reading(self) -> Iterator[psycopg.Connection[Any]]:

@@ -17,6 +17,11 @@ from incident_pipelines.core.windows import TimeWindow
 
 BATCH = 5_000
 
+Place = tuple[object, ...]
+"""Where in a source; put together when it is told."""
+Found = tuple[int | None, bytes | None, bytes, Place]
+"""A message as a source has it: sent (milliseconds since 1970-01-01 UTC, if the source knows), key, value, place."""
+
 
 class Replayable(NamedTuple):
     """Messages of a window with their envelopes, at least one, as the landing log takes them."""
@@ -40,7 +45,7 @@ class Problem:
 Problems = Callable[[Problem], None]
 
 
-def problem_at(place: tuple[object, ...], reason: str) -> Problem:
+def problem_at(place: Place, reason: str) -> Problem:
     """Return the problem with what stands at a place."""
     return Problem("".join(map(str, place)), reason)
 
@@ -72,30 +77,17 @@ class RecoverySource(Protocol):
         ...
 
 
-class Found(NamedTuple):
-    """A message as a source has it.
-
-    Args:
-        sent: milliseconds since 1970-01-01 UTC; None where the source does not know.
-        place: where in the source, for messages: put together when it is told.
-    """
-
-    sent: int | None
-    key: bytes | None
-    value: bytes
-    place: tuple[object, ...]
-
-
 class Decoded(NamedTuple):
     """Messages with what the decoder of their dataset sees in them; `sent` in microseconds since 2000-01-01 UTC."""
 
-    found: Sequence[Found]
+    values: Sequence[bytes]
+    keys: Sequence[bytes | None]
     sent: Sequence[int | None]
     envelopes: Envelopes
 
 
 def decoded(catalog: Catalog, dataset: str, found: Iterable[Found], problems: Problems) -> Iterator[Decoded]:
-    """Yield messages in batches, decoded as landing does it.
+    """Yield messages in batches, by column, decoded as landing does it.
 
     Args:
         problems: told of messages that break their contract and whose time nobody knows.
@@ -103,13 +95,14 @@ def decoded(catalog: Catalog, dataset: str, found: Iterable[Found], problems: Pr
     decoder = MessageDecoder(catalog.landed[dataset], catalog.start)
     messages = iter(found)
     while batch := list(islice(messages, BATCH)):
-        sent = [None if one.sent is None else (one.sent - EPOCH_MILLISECONDS) * 1000 for one in batch]
-        now = microseconds(datetime.now(UTC))
-        envelopes = decoder.envelopes([one.value for one in batch], sent, now)
-        for one, reason, path in zip(batch, envelopes.reasons, envelopes.reason_paths, strict=True):
-            if reason is not None and one.sent is None:
-                problems(problem_at(one.place, f"breaks its contract: {reason} at {path}"))
-        yield Decoded(batch, sent, envelopes)
+        instants, keys, values, places = zip(*batch, strict=True)
+        sent = [None if at is None else (at - EPOCH_MILLISECONDS) * 1000 for at in instants]
+        envelopes = decoder.envelopes(values, sent, microseconds(datetime.now(UTC)))
+        for number, reason in enumerate(envelopes.reasons):
+            if reason is not None and sent[number] is None:
+                told = f"breaks its contract: {reason} at {envelopes.reason_paths[number]}"
+                problems(problem_at(places[number], told))
+        yield Decoded(values, keys, sent, envelopes)
 
 
 def in_window(batches: Iterable[Decoded], window: TimeWindow) -> Iterator[Replayable]:
@@ -120,15 +113,14 @@ def in_window(batches: Iterable[Decoded], window: TimeWindow) -> Iterator[Replay
     start, end = microseconds(window.start), microseconds(window.end)
     for batch in batches:
         times = np.asarray(batch.envelopes.event_times, np.int64)
-        places = np.flatnonzero((times >= start) & (times < end)).tolist()
-        if not places:
+        inside = np.flatnonzero((times >= start) & (times < end)).tolist()
+        if not inside:
             continue
-        found = [batch.found[place] for place in places]
-        happened = (times[places] // 1000 * 1000).tolist()
-        sent = [batch.sent[place] for place in places]
-        messages = Messages.of(
-            [one.value for one in found],
-            [happened[number] if at is None else at for number, at in enumerate(sent)],
-            keys=[one.key for one in found],
-        )
-        yield Replayable(messages, batch.envelopes.taken(places))
+        messages, envelopes = Messages.of(batch.values, batch.sent, keys=batch.keys), batch.envelopes
+        if len(inside) < len(times):
+            messages, envelopes = messages.taken(inside), envelopes.taken(inside)
+        if None in messages.sent:
+            happened = (np.asarray(envelopes.event_times, np.int64) // 1000 * 1000).tolist()
+            sent = [at if known is None else known for known, at in zip(messages.sent, happened, strict=True)]
+            messages = messages._replace(sent=sent)
+        yield Replayable(messages, envelopes)

@@ -104,7 +104,7 @@ def unfinished(
     selected = salvage.candidates
     values = {"since": now - salvage.lookback, "due": now - salvage.grace}
     url = source_url(catalog, environment, selected.source)
-    rows = stream_rows(url, selected.source, _sql(salvages, selected.sql), values, CANDIDATE_COLUMNS, PAGE)
+    rows = stream_rows(url, selected.source, _sql(salvages, selected.sql), values, CANDIDATE_COLUMNS)
     while page := [_candidate(row) for row in islice(rows, PAGE)]:
         found = rows_of_keys(catalog, salvages, salvage.finished.source, salvage.finished.sql, environment, page)
         finished = {str(row["key"]) for row in found}
