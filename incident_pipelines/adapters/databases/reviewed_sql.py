@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, RowMapping, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -46,7 +47,7 @@ def read_rows(
     """
     bound = text(statement)
     used = {name: value for name, value in values.items() if name in bound.compile().params}
-    with _reading(url, source, timeout_seconds) as connection:
+    with read_snapshot(url, source, timeout_seconds) as connection:
         return list(connection.execute(bound, used).mappings())
 
 
@@ -69,7 +70,7 @@ def stream_rows(
     """
     bound = text(statement)
     used = {name: value for name, value in values.items() if name in bound.compile().params}
-    with _reading(url, source, timeout_seconds) as connection:
+    with read_snapshot(url, source, timeout_seconds) as connection:
         result = connection.execution_options(stream_results=True, max_row_buffer=FETCHED_ROWS).execute(bound, used)
         chosen = itemgetter(*map(list(result.keys()).index, columns))
         for page in result.partitions(FETCHED_ROWS):
@@ -89,7 +90,12 @@ def read_item_totals(url: str, source: str, statement: str, values: Mapping[str,
 
 
 @contextmanager
-def _reading(url: str, source: str, timeout_seconds: float) -> Iterator[Connection]:
+def read_snapshot(url: str, source: str, timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Iterator[Connection]:
+    """Give a connection on which everything is read of one moment, and nothing can be changed.
+
+    Raises:
+        SourceUnavailable: as `read_rows`.
+    """
     parsed = make_url(url)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
@@ -105,8 +111,8 @@ def _reading(url: str, source: str, timeout_seconds: float) -> Iterator[Connecti
                         {"timeout": f"{int(timeout_seconds * 1000)}ms"},
                     )
                 yield connection
-    except DBAPIError as error:
-        first_line = str(error.orig).strip().splitlines()[0]
+    except (DBAPIError, psycopg.Error) as error:
+        first_line = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise SourceUnavailable(f"{source} database cannot be read: {first_line}") from error
     except SQLAlchemyError as error:
         raise SourceUnavailable(f"{source} database cannot be read: {error}") from error

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import create_engine
 from sqlalchemy.exc import ProgrammingError
 
-from incident_pipelines.adapters.databases.reviewed_sql import read_rows, stream_rows
+from incident_pipelines.adapters.databases.originals import milliseconds, stream_originals
+from incident_pipelines.adapters.databases.reviewed_sql import read_rows
 from incident_pipelines.adapters.databases.source_table import SourceTable
 from incident_pipelines.adapters.recovery_sources.source import (
     Found,
@@ -22,7 +23,7 @@ from incident_pipelines.core.contracts.images import image_of
 from incident_pipelines.core.contracts.model import RowsContract, TableSource
 from incident_pipelines.core.errors import SourceUnavailable
 from incident_pipelines.core.recovery.coverage import DATABASE_EXTRACT, Coverage, counted, silent, unusable
-from incident_pipelines.core.recovery.declaration import EXTRACT_COLUMNS, KEPT_SINCE, DatabaseExtract
+from incident_pipelines.core.recovery.declaration import KEPT_SINCE, DatabaseExtract
 from incident_pipelines.core.windows import TimeWindow
 
 PAGE_ROWS = 5_000
@@ -87,19 +88,13 @@ class DatabaseExtractSource:
     def _originals(
         self, dataset: str, extract: DatabaseExtract, window: TimeWindow, problems: Problems
     ) -> Iterator[Found]:
-        rows = stream_rows(
-            self._url(extract.source),
-            extract.source,
-            self._sql(extract),
-            _values(window),
-            EXTRACT_COLUMNS,
-        )
-        for event_id, event_time, key, value in rows:
+        rows = stream_originals(self._url(extract.source), extract.source, self._sql(extract), _values(window))
+        for event_id, sent, key, value in rows:
             place = (extract.source, ": ", dataset, " ", event_id)
             if value is None:
                 problems(problem_at(place, "has no value"))
                 continue
-            yield _milliseconds(event_time), _bytes(key), _bytes(value) or b"", place
+            yield sent, key, value, place
 
     def _images(self, contract: RowsContract, window: TimeWindow) -> Iterator[Found]:
         assert isinstance(contract.origin, TableSource)
@@ -111,7 +106,7 @@ class DatabaseExtractSource:
             for page in SourceTable(engine, contract, PAGE_ROWS).created_in(window):
                 for row in page:
                     key, value = image(row)
-                    sent = None if time is None else _milliseconds(row[time])
+                    sent = None if time is None else milliseconds(row[time])
                     yield sent, None, value, (contract.origin.table, " ", key)
         finally:
             engine.dispose()
@@ -138,16 +133,3 @@ def _until(oldest: Any, kept: timedelta | None) -> datetime | None:
     if kept is None or not isinstance(oldest, datetime):
         return None
     return (oldest.replace(tzinfo=UTC) if oldest.tzinfo is None else oldest.astimezone(UTC)) + kept
-
-
-def _milliseconds(instant: Any) -> int | None:
-    if not isinstance(instant, datetime):
-        return None
-    aware = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
-    return int(aware.timestamp() * 1000)
-
-
-def _bytes(value: Any) -> bytes | None:
-    if value is None or isinstance(value, bytes):
-        return value
-    return bytes(value) if isinstance(value, bytearray | memoryview) else str(value).encode()

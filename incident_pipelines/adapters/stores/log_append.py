@@ -1,20 +1,27 @@
 """Appends to the landing log what comes from no topic: history, extracts, recoveries, redrives, corrections."""
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from psycopg import sql
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 
 from incident_pipelines.adapters.stores.landing_log import copy_statement, raise_hours
-from incident_pipelines.core.contracts.decoder import Envelopes
+from incident_pipelines.core.contracts.decoder import POSTGRES_EPOCH, Envelopes
 from incident_pipelines.core.landing import LogBatch, Messages
 
 OriginKind = Literal["history", "extract", "recovery", "redrive", "correction"]
 
 _PARTITION = 0
+_ARRAY_HEAD = struct.Struct(">iiIii")  # dimensions, has nulls, type of the items, their number, first index
+_INSTANT = np.dtype([("length", ">i4"), ("instant", ">i8")])
 
 # By their very times, which the index has: a batch may hold events of a whole day, and the log millions of that day.
 _IN_LOG = """
@@ -73,26 +80,28 @@ def append(
 
 
 def events_in_log(
-    connection: psycopg.Connection[Any], contract: str, ids: Sequence[str], times: Sequence[datetime]
+    connection: psycopg.Connection[Any], contract: str, ids: Sequence[str], times: NDArray[np.int64]
 ) -> set[str]:
     """Return the ids that the log has at one of some times; a dead letter without an id is told apart by its MD5.
 
     Args:
         contract: name of the dataset.
-        times: event times, at least one, aware.
+        times: event times, at least one, in microseconds since 2000-01-01 UTC.
     """
-    values = {"ids": list(ids), "times": list(times), "first": min(times), "last": max(times)}
+    first, last = _ends(times)
+    values = {"ids": list(ids), "times": _Instants(times), "first": first, "last": last}
     # Planned for these values: only so does it pick an index or a hash as they are few or many.
     with connection.cursor(binary=True) as cursor:
+        cursor.adapters.register_dumper(_Instants, _InstantsDumper)
         found = cursor.execute(sql.SQL(_IN_LOG).format(log=sql.Identifier("landing", contract)), values, prepare=False)
         return {event_id for (event_id,) in found}
 
 
 def hours_in_log(
-    connection: psycopg.Connection[Any], contract: str, times: Sequence[datetime]
+    connection: psycopg.Connection[Any], contract: str, times: NDArray[np.int64]
 ) -> tuple[int, int | None]:
-    """Return what differs as soon as anything is appended to the hours of some times, at least one, aware."""
-    row = connection.execute(_POSITION, (contract, min(times), max(times))).fetchone()
+    """Return what differs as soon as anything is appended to the hours of some times, which are as above."""
+    row = connection.execute(_POSITION, (contract, *_ends(times))).fetchone()
     assert row is not None
     return row[0], row[1]
 
@@ -100,6 +109,29 @@ def hours_in_log(
 def keep_other_replays_out(connection: psycopg.Connection[Any], contract: str) -> None:
     """Let nobody else replay events of a dataset until the caller's transaction ends; waits for whoever does."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('replay ' || %s, 0))", (contract,))
+
+
+@dataclass(frozen=True)
+class _Instants:
+    """An array of timestamptz, as microseconds since 2000-01-01 UTC: without an object for each."""
+
+    times: NDArray[np.int64]
+
+
+class _InstantsDumper(Dumper):
+    format = Format.BINARY
+    oid = psycopg.postgres.types["timestamptz"].array_oid
+
+    def dump(self, obj: _Instants) -> bytes:
+        """Write PostgreSQL's binary form of a one-dimensional array: that is how it counts time itself."""
+        items = np.empty(len(obj.times), _INSTANT)
+        items["length"], items["instant"] = 8, obj.times
+        return _ARRAY_HEAD.pack(1, 0, psycopg.postgres.types["timestamptz"].oid, len(items), 1) + items.tobytes()
+
+
+def _ends(times: NDArray[np.int64]) -> tuple[datetime, datetime]:
+    first, last = (POSTGRES_EPOCH + timedelta(microseconds=int(at)) for at in (times.min(), times.max()))
+    return first, last
 
 
 def _origin(connection: psycopg.Connection[Any], contract: str, kind: OriginKind, note: str | None) -> int:

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, cast
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from sqlalchemy import Engine, create_engine
 
 from incident_pipelines.adapters.databases.postgres import available
@@ -23,7 +25,7 @@ from incident_pipelines.adapters.recovery_sources.source import Problem, Replaya
 from incident_pipelines.adapters.stores.log_append import append, events_in_log, hours_in_log, keep_other_replays_out
 from incident_pipelines.adapters.stores.recovery_budget import count_replayed, open_budget, take_budget, take_turn
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.contracts.decoder import POSTGRES_EPOCH, microseconds
+from incident_pipelines.core.contracts.decoder import microseconds
 from incident_pipelines.core.contracts.model import RowsContract, TableSource
 from incident_pipelines.core.errors import GuardrailReached, SourceUnavailable
 from incident_pipelines.core.recovery.guardrails import Guardrails, fails_too_often
@@ -147,7 +149,7 @@ class Replayer:
         return ReplayedSpan(dataset, span, name, read, appended, failed, tuple(problems), unavailable)
 
     def _append(
-        self, dataset: str, missing: Replayable, times: Sequence[datetime], seen: tuple[int, int | None]
+        self, dataset: str, missing: Replayable, times: NDArray[np.int64], seen: tuple[int, int | None]
     ) -> tuple[int, int]:
         """Append what the log does not have, and return how many that are and how many of them are dead letters.
 
@@ -268,12 +270,12 @@ def spans(replays: Sequence[Replay]) -> Iterator[tuple[str, tuple[str, ...], Tim
             yield dataset, sources, span
 
 
-def _times(batch: Replayable) -> list[datetime]:
-    return [POSTGRES_EPOCH + timedelta(microseconds=int(time)) for time in batch.envelopes.event_times]
+def _times(batch: Replayable) -> NDArray[np.int64]:
+    return np.asarray(batch.envelopes.event_times, np.int64)
 
 
 def _missing(
-    log: psycopg.Connection[Any], dataset: str, batch: Replayable, times: Sequence[datetime]
+    log: psycopg.Connection[Any], dataset: str, batch: Replayable, times: NDArray[np.int64]
 ) -> Replayable | None:
     """Return what the log does not have of a batch, each event once."""
     # A dead letter without an id is told apart by its bytes, as the log's own count does it.
