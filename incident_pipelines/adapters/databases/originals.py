@@ -51,7 +51,7 @@ def milliseconds(instant: Any) -> int | None:
 
 def _postgres(connection: Connection, statement: str, values: Mapping[str, Any]) -> Iterator[Original]:
     compiled = text(statement).compile(dialect=connection.dialect)
-    used = {name: values.get(name) for name in compiled.params}
+    used = {name: value for name, value in values.items() if name in compiled.params}
     originals = SQL("FROM (\n{statement}\n) AS originals").format(statement=SQL(cast("Any", str(compiled))))
     driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
     with driver.cursor() as cursor:
