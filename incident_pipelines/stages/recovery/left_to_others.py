@@ -37,7 +37,7 @@ def note_handed_over(work: Work, others: Iterable[str]) -> None:
     """Write into the timelines of others that their windows are this incident's now."""
     with changing(work) as connection:
         for other in sorted(others):
-            told = f"{work.incident_id} brings back rows that differ here; windows of both are held by it alone now"
+            told = f"{work.incident_id} brings back rows that differ here, and takes over the windows that both hold"
             append_entry(connection, other, NewEntry("noted", work.actor, told, work.clock()))
 
 
