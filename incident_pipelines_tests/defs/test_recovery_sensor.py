@@ -14,15 +14,17 @@ from incident_pipelines.adapters.databases.postgres import postgres_engine
 from incident_pipelines.core.contracts.model import EventContract
 from incident_pipelines.core.incidents.incident import Actor
 from incident_pipelines.core.recovery.guardrails import pause_after
+from incident_pipelines.core.windows import TimeWindow
 from incident_pipelines.defs.incidents.recovery_job import INCIDENT_TAG, JOB, recovery_job
 from incident_pipelines.defs.incidents.recovery_sensor import STEP_TAG, open_incidents_sensor
 from incident_pipelines.defs.resources import PostgresResource
-from incident_pipelines.stages.incidents.by_hand import approve
+from incident_pipelines.stages.incidents.by_hand import approve, resume, stop
 from incident_pipelines.stages.recovery import replay
 from incident_pipelines.stages.recovery.recover import plan_incident, scope_incident
 from incident_pipelines_tests.conftest import Databases
+from incident_pipelines_tests.landing_tools import query
 from incident_pipelines_tests.stages.recovery.test_recover import LOST, lose_some, loss_of
-from incident_pipelines_tests.stages.recovery_shop import Shop, open_shop
+from incident_pipelines_tests.stages.recovery_shop import NOW, WITH_SENT_AND_TOLD, Shop, open_shop
 from incident_pipelines_tests.stepped_lander import Died, dies_at
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
@@ -59,7 +61,7 @@ class Daemon:
 @pytest.fixture
 def shop(own_databases: Databases, tmp_path: Path, new_topic: Callable[..., str], rng: random.Random) -> Iterator[Shop]:
     topic = new_topic("orders")
-    opened = open_shop(own_databases, tmp_path, topic, rng)
+    opened = open_shop(own_databases, tmp_path, topic, rng, more=WITH_SENT_AND_TOLD)
     assert lose_some(opened, topic, rng) == "INC-1"
     yield opened
     opened.close()
@@ -97,6 +99,29 @@ def test_a_recovery_whose_runs_fail_is_escalated_once(shop: Shop, daemon: Daemon
     (told,) = [entry.text for entry in shop.page("INC-1").entries if entry.state_to == "escalated"]
     assert "3 runs failed while contained" in told
     assert len(shop.raw()) < len(shop.sent)
+
+
+def test_what_was_left_to_others_is_proved_again_once_one_of_them_has_recovered(shop: Shop, daemon: Daemon) -> None:
+    person = Actor("person", "ann")
+    stop(shop.control, "INC-1", "not now", person, NOW)
+    ((lost_at,),) = query(
+        shop.databases.url("app"),
+        "SELECT max(occurred_at) FROM outbox WHERE event_id <> ALL (%s)",
+        list(shop.raw()),
+    )
+    window = TimeWindow.hour_of(lost_at.astimezone(UTC))
+    shop.alter(window)
+    incident_id = shop.signal("window_changed_outside", "orders", window)
+    assert shop.recover(incident_id) == "escalated"
+    assert daemon.tick() == ([], f"INC-1: stopped by ann; {incident_id}: escalated")
+    resume(shop.control, "INC-1", person, NOW)
+    assert shop.recover("INC-1") == "recovered"
+    daemon.tick()
+    assert shop.incident(incident_id).state == "verifying"
+    (request,), _ = daemon.tick()
+    assert request.tags[INCIDENT_TAG] == incident_id
+    assert daemon.run(request) == dg.DagsterRunStatus.SUCCESS
+    assert shop.incident(incident_id).state == "recovered"
 
 
 def test_no_second_run_begins_while_one_is_under_way_and_a_failed_one_is_followed_by_one_that_ends_it(

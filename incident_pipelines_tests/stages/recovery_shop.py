@@ -24,6 +24,7 @@ from incident_pipelines.stages.incidents.respond import take_signals
 from incident_pipelines.stages.landing.append import LogAppender
 from incident_pipelines.stages.prepare import prepare
 from incident_pipelines.stages.publication.refresh import refresh
+from incident_pipelines.stages.recovery.left_to_others import prove_again
 from incident_pipelines.stages.recovery.recover import (
     plan_incident,
     recover_incident,
@@ -40,6 +41,7 @@ START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 NOW = datetime(2026, 3, 2, 15, 30, tzinfo=UTC)
 HOURS = 6
 RUN = Actor("run", "test-run")
+SENSOR = Actor("sensor", "open_incidents_sensor")
 
 CATALOG = """\
 name: shop
@@ -242,6 +244,7 @@ class Shop:
     def recover(self, incident_id: str, **changes: Any) -> str:
         """Lead an incident to its end, as the job does it; return its state."""
         work = self.work(incident_id, **changes)
+        prove_again(self.control, self.catalog, self.incident(incident_id), SENSOR, work.clock())
         scope_incident(work)
         plan_incident(work)
         for _ in range(4):

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import psycopg
 from psycopg.sql import SQL, Identifier
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, make_url, text
 
 from incident_pipelines.adapters.databases.reviewed_sql import FETCHED_ROWS, read_snapshot, stream_rows
 from incident_pipelines.core.recovery.declaration import EXTRACT_COLUMNS
@@ -18,7 +18,7 @@ from incident_pipelines.core.recovery.declaration import EXTRACT_COLUMNS
 Original = tuple[str, int | None, bytes | None, bytes | None]
 """(event_id, event_time in milliseconds since 1970-01-01 UTC, key, value)"""
 
-_TIMES = {psycopg.postgres.types[name].oid for name in ("timestamptz", "timestamp", "date")}
+_TIMES = {psycopg.postgres.types[name].oid for name in ("timestamptz", "timestamp")}
 _BYTES = psycopg.postgres.types["bytea"].oid
 
 
@@ -33,10 +33,10 @@ def stream_originals(url: str, source: str, statement: str, values: Mapping[str,
     Raises:
         SourceUnavailable: the source does not answer, not in time, or not to this statement.
     """
-    with read_snapshot(url, source) as connection:
-        if connection.dialect.name == "postgresql":
+    if make_url(url).drivername in ("postgresql", "postgresql+psycopg"):
+        with read_snapshot(url, source) as connection:
             yield from _postgres(connection, statement, values)
-            return
+        return
     for event_id, event_time, key, value in stream_rows(url, source, statement, values, EXTRACT_COLUMNS):
         yield str(event_id), milliseconds(event_time), _bytes(key), _bytes(value)
 

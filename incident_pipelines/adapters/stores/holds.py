@@ -29,7 +29,7 @@ def hold_windows(
     reason: str,
     now: datetime,
     *,
-    instead_of: Collection[str] = (),
+    regardless_of: Collection[str] = (),
     wait_seconds: float = 20,
 ) -> list[Hold]:
     """Keep everybody but the incident from publishing windows, once the caller's transaction has committed.
@@ -40,7 +40,7 @@ def hold_windows(
     Args:
         places: spans of windows by dataset; every window that overlaps one is held.
         reason: what others are told.
-        instead_of: incidents that give way: they let go of what they hold of these windows.
+        regardless_of: incidents that give way; what they hold stays held, and is not in the way.
         wait_seconds: how long to wait for a publish that is under way.
 
     Returns:
@@ -59,9 +59,7 @@ def hold_windows(
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _HOLDERS_LOCK})
     for dataset, window in wanted:
         holds = overlapping_holds(connection, dataset, window)
-        for hold in (one for one in holds if one.incident_id in instead_of):
-            release_place(connection, hold.incident_id, hold.kind, (hold.dataset, hold.window))
-        others = (one for one in holds if one.incident_id not in instead_of)
+        others = (hold for hold in holds if hold.incident_id not in regardless_of)
         standing = in_the_way(kind, number_of(incident_id), others)
         if standing is not None:
             raise WindowOwned(told(standing, dataset, window))

@@ -13,7 +13,7 @@ from incident_pipelines.core.incidents.scope import strategy_of
 HELD_FOR = timedelta(minutes=30)
 """SPEC §7: exit criteria have to hold so long before a recovered incident is resolved."""
 
-Next = Literal["run", "release", "look_for_cause", "look_at_exit", "wait"]
+Next = Literal["run", "release", "look_for_cause", "look_at_exit", "look_at_others", "wait"]
 
 
 @dataclass(frozen=True)
@@ -54,5 +54,7 @@ def course_of(incident: Incident, signals: Sequence[RaisedSignal], mode: Mode, n
         case "recovered":
             held = incident.recovered_at is not None and now - incident.recovered_at >= HELD_FOR
             return Course("look_at_exit" if held else "release", "recovered; the exit criteria have to hold")
-        case "detected" | "resolved" | "reviewed" | "escalated":
+        case "escalated":
+            return Course("look_at_others", incident.state)
+        case "detected" | "resolved" | "reviewed":
             return Course("wait", incident.state)

@@ -42,12 +42,17 @@ class Hold:
 def publisher_of(holds: Iterable[Hold]) -> Hold | None:
     """Return the hold whose incident alone may publish a window; None where everybody may.
 
-    The one that recovers it, and else the one that was opened first: so there is always exactly one.
+    The one that recovers it, of several the last, to which the others have given way; and else the one that was opened
+    first. So there is always exactly one.
 
     Args:
         holds: all that overlap the window.
     """
-    return min(holds, key=lambda hold: (hold.kind != "recovery", hold.number, hold.hold_id), default=None)
+    return min(
+        holds,
+        key=lambda hold: (0, -hold.hold_id) if hold.kind == "recovery" else (1, hold.number),
+        default=None,
+    )
 
 
 def in_the_way(wanted: HoldKind, number: int, holds: Iterable[Hold]) -> Hold | None:

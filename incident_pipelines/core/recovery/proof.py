@@ -74,7 +74,7 @@ class Differing:
     """Rows that do not agree although all that was planned is replayed and published.
 
     Args:
-        windows: in which they were found; all time where sides were compared whole.
+        windows: in which they may lie; all time where sides were compared whole, or by when rows were changed.
     """
 
     reconciliation: str
@@ -127,7 +127,7 @@ class Proof:
     @property
     def is_left_to_others(self) -> bool:
         """Whether all that this recovery could do is done and right, and the rows that differ are not its own."""
-        return bool(self.differing) and len(self.against) == len(self.differing)
+        return bool(self.differing) and len(self.against) == len(self.differing) and not self.may_go_on
 
     @property
     def may_go_on(self) -> bool:

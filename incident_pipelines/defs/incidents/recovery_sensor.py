@@ -20,6 +20,7 @@ from incident_pipelines.defs.resources import PostgresResource
 from incident_pipelines.stages.incidents.by_hand import OpenIncident, escalate, open_incidents
 from incident_pipelines.stages.incidents.contain import is_still_contained
 from incident_pipelines.stages.incidents.exit_criteria import look_at_exit, look_for_cause
+from incident_pipelines.stages.recovery.left_to_others import prove_again
 from incident_pipelines.stages.recovery.windows_held import goes_first
 
 SENSOR = Actor("sensor", "open_incidents_sensor")
@@ -64,6 +65,9 @@ def open_incidents_sensor(
                                 control_engine, warehouse_engine, catalog, incident.incident_id, SENSOR, now
                             )
                             waiting += [f"{incident.incident_id}: {reason}" for reason in left]
+                        case "look_at_others":
+                            if not prove_again(control_engine, catalog, incident, SENSOR, now):
+                                waiting.append(f"{incident.incident_id}: {course.why}")
                         case "release" if is_still_contained(control_engine, warehouse_engine, incident.incident_id):
                             requests += _run(context, control_engine, warehouse_engine, one, waiting, now)
                         case "release" | "wait":

@@ -1,70 +1,71 @@
-"""What a recovery leaves to others: rows that differ in its windows, and those windows, until they are brought back."""
+"""What a recovery leaves to others: rows that differ in its windows, until another incident has brought them back."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Engine
 
 from incident_pipelines.adapters.databases.postgres import available
-from incident_pipelines.adapters.stores.holds import release_holds
-from incident_pipelines.adapters.stores.incidents import read_incidents
+from incident_pipelines.adapters.stores.incidents import change_state, lately_open_incidents
 from incident_pipelines.adapters.stores.incidents_findings import latest_finding
 from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry, read_timeline
-from incident_pipelines.adapters.stores.incidents_work import latest_plan
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import WindowOwned
 from incident_pipelines.core.incidents.holds import Place, overlap
+from incident_pipelines.core.incidents.incident import Actor, Incident
 from incident_pipelines.core.incidents.joining import datasets_of
-from incident_pipelines.core.recovery.plan import plan_of
 from incident_pipelines.core.recovery.proof import Proof
-from incident_pipelines.stages.recovery.windows_held import gives_way, still_to_repair
-from incident_pipelines.stages.recovery.work import Work, changing, lead
+from incident_pipelines.stages.recovery.windows_held import gives_way, still_to_repair, to_repair
+from incident_pipelines.stages.recovery.work import Work, changing
 
 
 def wait_for_others(work: Work, proof: Proof) -> None:
-    """Let others go on in these windows, and wait for the one that has yet to bring back what differs in them.
+    """Wait for the incident that has yet to bring back what differs; the timeline tells it once.
 
     Raises:
         WindowOwned: there is one; it is proved again later.
         SourceUnavailable: a database does not answer.
     """
-    with available("warehouse"), work.warehouse.begin() as connection:
-        release_holds(connection, work.incident_id, ("recovery",))
     places = _places_that_differ(work.catalog, proof)
-    if other := still_to_repair(work.control, work.warehouse, work.catalog, work.incident_id, places):
-        raise WindowOwned(f"{proof.against[0]}, and {other}: compared again once that is done")
-
-
-def note_handed_over(work: Work, others: Iterable[str]) -> None:
-    """Write into the timelines of others that their windows are this incident's now."""
+    other = still_to_repair(work.control, work.warehouse, work.catalog, work.incident_id, places)
+    if other is None:
+        return
+    told = f"{proof.against[0]}, and {other}: proved again once that is done"
     with changing(work) as connection:
-        for other in sorted(others):
-            told = f"{work.incident_id} brings back rows that differ here, and takes over the windows that both hold"
-            append_entry(connection, other, NewEntry("noted", work.actor, told, work.clock()))
+        if read_timeline(connection, work.incident_id)[-1].text != told:
+            append_entry(connection, work.incident_id, NewEntry("noted", work.actor, told, work.clock()))
+    raise WindowOwned(told)
 
 
-def have_proved_again(work: Work) -> None:
-    """Lead the incidents to `verifying` that were escalated for rows which a recovered incident has brought back.
+def prove_again(control: Engine, catalog: Catalog, incident: Incident, actor: Actor, now: datetime) -> bool:
+    """Lead an incident from `escalated` to `verifying` that was left only to others, once one of them has recovered.
 
-    Each once for each of its plans: what is escalated after that differs still.
+    Each recovery leads there once: what is escalated after it differs still.
+
+    Returns:
+        Whether it was led there.
 
     Raises:
-        SourceUnavailable: a database does not answer.
+        IncidentConflict, IllegalTransition: a person was faster.
+        SourceUnavailable: the control database does not answer.
     """
-    with changing(work) as connection:
-        stored = latest_plan(connection, work.incident_id)
-        if stored is None:
-            return
-        cause = f"{work.incident_id} {stored.digest}"
-        published = [(one.dataset, one.window) for one in plan_of(stored.body).publishes]
-        for other in read_incidents(connection, only_open=True):
-            if other.state != "escalated" or not gives_way(connection, other):
-                continue
-            proof = latest_finding(connection, other.incident_id, "proof", Proof)
-            assert proof is not None
-            known = any(one.detail.get("because_of") == cause for one in read_timeline(connection, other.incident_id))
-            if not known and overlap(_places_that_differ(work.catalog, proof), published):
-                told = f"{work.incident_id} has brought back what it holds of the rows that differed: proved again"
-                its_work, detail = replace(work, incident_id=other.incident_id), {"because_of": cause}
-                lead(connection, its_work, "escalated", "verifying", told, None, detail)
+    with available("control database"), control.begin() as connection:
+        if incident.state != "escalated" or not gives_way(connection, incident):
+            return False
+        proof = latest_finding(connection, incident.incident_id, "proof", Proof)
+        assert proof is not None
+        places = _places_that_differ(catalog, proof)
+        since = [one.at for one in read_timeline(connection, incident.incident_id) if one.state_to == "escalated"][-1]
+        for other in lately_open_incidents(connection, since):
+            if (
+                other.incident_id != incident.incident_id
+                and other.recovered_at is not None
+                and other.recovered_at >= since
+                and overlap(places, to_repair(connection, catalog, other))
+            ):
+                told = f"{other.incident_id} has recovered, where rows differed that it may have brought back"
+                change_state(connection, incident.incident_id, "escalated", "verifying", actor, told, now)
+                return True
+    return False
 
 
 def _places_that_differ(catalog: Catalog, proof: Proof) -> list[Place]:

@@ -32,7 +32,7 @@ from incident_pipelines.stages.publication.backfill import AlreadyDone, publish_
 from incident_pipelines.stages.publication.publish import PublishedWindow
 from incident_pipelines.stages.publication.refresh import Failed, Refused, Skipped
 from incident_pipelines.stages.recovery.event_worth import recovered_money
-from incident_pipelines.stages.recovery.left_to_others import have_proved_again, note_handed_over, wait_for_others
+from incident_pipelines.stages.recovery.left_to_others import wait_for_others
 from incident_pipelines.stages.recovery.mart_sums import added, mart_sums, moved
 from incident_pipelines.stages.recovery.plan import make_plan
 from incident_pipelines.stages.recovery.remove_deletes import remove_missed_deletes
@@ -40,7 +40,7 @@ from incident_pipelines.stages.recovery.replay import Replayer
 from incident_pipelines.stages.recovery.scope import missing_segments, scope_of
 from incident_pipelines.stages.recovery.verify import brought_back, duplicates_of, published_by, verify
 from incident_pipelines.stages.recovery.window_causes import window_causes
-from incident_pipelines.stages.recovery.windows_held import giving_way_to
+from incident_pipelines.stages.recovery.windows_held import LEFT_TO_OTHERS, giving_way_to
 from incident_pipelines.stages.recovery.work import Work, changing, check_wanted, current, lead, plans_since_detected
 
 
@@ -198,6 +198,7 @@ def verify_incident(work: Work) -> State:
             told = f"not proved after {len(plans)} plans: {'; '.join(lines[:5])}" + (
                 f" and {len(lines) - 5} more" if len(lines) > 5 else ""
             )
+            detail[LEFT_TO_OTHERS] = proof.is_left_to_others
             return lead(connection, work, "verifying", "escalated", told, scope.revision, detail)
         return lead(connection, work, "verifying", "recovered", proof_told(proof, loss), scope.revision, detail)
 
@@ -206,7 +207,6 @@ def release_incident(work: Work) -> State:
     """Let go of what a recovered incident holds and undo its containment; everything was published before.
 
     One that was left to a person lets go of what it was recovering, so that others go on there, and stays contained.
-    One that was left to a person for rows which this one has brought back is proved again.
     """
     incident = current(work)
     if incident.state == "escalated":
@@ -218,8 +218,6 @@ def release_incident(work: Work) -> State:
     release_containment(
         work.control, work.warehouse, work.catalog, work.environment, work.incident_id, work.actor, work.clock()
     )
-    if incident.state == "recovered":
-        have_proved_again(work)
     return incident.state
 
 
@@ -233,12 +231,11 @@ def _take_windows(work: Work, plan: RecoveryPlan, stored: StoredPlan) -> None:
     places = [(one.dataset, one.window) for one in plan.publishes]
     reason = f"recovery by plan {stored.digest[:12]}"
     others = giving_way_to(work.control, work.warehouse, work.incident_id, places)
-    note_handed_over(work, others)
     try:
         for start in range(0, len(places), MAX_WINDOWS):
             part = joined(places[start : start + MAX_WINDOWS])
             with available("warehouse"), work.warehouse.begin() as connection:
-                hold_windows(connection, work.incident_id, "recovery", part, reason, work.clock(), instead_of=others)
+                hold_windows(connection, work.incident_id, "recovery", part, reason, work.clock(), regardless_of=others)
     except WindowOwned:
         # Who holds a part and waits for the rest would keep the other, who does the same, from going on.
         with available("warehouse"), work.warehouse.begin() as connection:

@@ -16,6 +16,7 @@ from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import IncidentPipelinesError, SourceUnavailable, WindowOwned
 from incident_pipelines.core.incidents.joining import datasets_of
 from incident_pipelines.core.incidents.scope import Affected, Scope, Suspect
+from incident_pipelines.core.reconciliation.declaration import Reconciliation
 from incident_pipelines.core.reconciliation.losses import losses_in
 from incident_pipelines.core.recovery.loss import Brought
 from incident_pipelines.core.recovery.plan import RecoveryPlan, tried_for
@@ -24,7 +25,7 @@ from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stages.publication.publish import PublishedWindow
 from incident_pipelines.stages.publication.refresh import Refreshed, Skipped, refresh_window
 from incident_pipelines.stages.reconciliation.reconcile import reconcile
-from incident_pipelines.stages.recovery.windows_held import still_to_repair
+from incident_pipelines.stages.recovery.windows_held import held_by_another
 
 Report = Callable[[str], None]
 
@@ -81,8 +82,8 @@ def verify(
                 unproven.append(f"{one.dataset} {one.window}: a second publish changed {outcome.changed_rows} rows")
             continue
         place = (one.dataset, one.window)
-        if isinstance(outcome, Skipped) and still_to_repair(control, warehouse, catalog, scope.incident_id, [place]):
-            raise WindowOwned(f"{outcome.message}; proved again once that is done")
+        if isinstance(outcome, Skipped) and (other := held_by_another(control, warehouse, scope.incident_id, place)):
+            raise WindowOwned(f"{other}; proved again once that is done")
         unproven.append(f"{one.dataset} {one.window}: {outcome.message}")
     compared: list[str] = []
     # What the landers bring by themselves is published; what was lost meanwhile belongs to the incident of that loss.
@@ -255,7 +256,8 @@ def _compare(
                     catalog, control, name, hour, as_of=now, owner=owner, environment=environment, losses=losses
                 )
                 if run.counts.differences:
-                    found[hour or catalog.whole] = run.counts.differences
+                    place = _looked_at(catalog, declared, hour)
+                    found[place] = found.get(place, 0) + run.counts.differences
                 explained = run.explained
         except IncidentPipelinesError as error:
             unproven.append(f"{name} could not be compared: {error}")
@@ -266,6 +268,13 @@ def _compare(
         if rows:
             differing.append(Differing(name, rows, tuple(found)))
     return lines
+
+
+def _looked_at(catalog: Catalog, declared: Reconciliation, hour: TimeWindow | None) -> TimeWindow:
+    """Return where the rows may lie that a run over an hour compares."""
+    if hour is None or declared.changed is not None:
+        return catalog.whole
+    return TimeWindow(hour.start - declared.hourly.lookback, hour.end)
 
 
 def _position(warehouse: Engine, datasets: Sequence[str]) -> tuple[tuple[str, int], ...]:

@@ -11,9 +11,9 @@ from incident_pipelines.adapters.stores.incidents_findings import latest_finding
 from incident_pipelines.adapters.stores.incidents_timeline import read_timeline
 from incident_pipelines.adapters.stores.incidents_work import latest_plan
 from incident_pipelines.core.catalog import Catalog
-from incident_pipelines.core.incidents.holds import Hold, Place, in_the_way, joined, overlap, told
+from incident_pipelines.core.incidents.holds import Hold, Place, in_the_way, joined, overlap, publisher_of, told
 from incident_pipelines.core.incidents.incident import Incident, State
-from incident_pipelines.core.incidents.scope import WATCHED_CAUSES, Scope
+from incident_pipelines.core.incidents.scope import Scope, strategy_of
 from incident_pipelines.core.recovery.plan import plan_of
 from incident_pipelines.core.recovery.proof import Proof
 
@@ -21,6 +21,9 @@ STILL_TO_REPAIR: frozenset[State] = frozenset(
     {"detected", "contained", "scoped", "planned", "awaiting_approval", "waiting_for_cause", "recovering"}
 )
 """Not `verifying`: of two that wait for each other's proof neither would ever go on."""
+
+LEFT_TO_OTHERS = "left_to_others"
+"""In the detail of the entry that escalates: all could be done, and rows differ that others have to bring back."""
 
 
 def goes_first(control: Engine, warehouse: Engine, incident: Incident) -> str | None:
@@ -35,9 +38,9 @@ def goes_first(control: Engine, warehouse: Engine, incident: Incident) -> str | 
         stored = latest_plan(connection, incident.incident_id)
     if stored is None:
         return None
-    places = joined((one.dataset, one.window) for one in plan_of(stored.body).publishes)
-    giving_way = giving_way_to(control, warehouse, incident.incident_id, places)
-    for (dataset, window), holds in _holds(warehouse, places):
+    held = _held(warehouse, ((one.dataset, one.window) for one in plan_of(stored.body).publishes))
+    giving_way = _giving_way(control, incident.incident_id, (hold for _, holds in held for hold in holds))
+    for (dataset, window), holds in held:
         others = (hold for hold in holds if hold.incident_id not in giving_way)
         if (standing := in_the_way("recovery", number_of(incident.incident_id), others)) is not None:
             return told(standing, dataset, window)
@@ -52,10 +55,25 @@ def giving_way_to(control: Engine, warehouse: Engine, incident_id: str, places: 
     Raises:
         SourceUnavailable: a database does not answer.
     """
-    holders = {hold.incident_id for _, holds in _holds(warehouse, places) for hold in holds} - {incident_id}
+    return _giving_way(control, incident_id, (hold for _, holds in _held(warehouse, places) for hold in holds))
+
+
+def held_by_another(control: Engine, warehouse: Engine, incident_id: str, place: Place) -> str | None:
+    """Return who publishes a window instead of an incident and lets go of it by itself; None if nobody does.
+
+    Raises:
+        SourceUnavailable: a database does not answer.
+    """
+    dataset, window = place
+    with available("warehouse"), warehouse.connect() as connection:
+        holder = publisher_of(overlapping_holds(connection, dataset, window))
+    if holder is None or holder.incident_id == incident_id:
+        return None
     with available("control database"), control.connect() as connection:
-        others = (one for one in read_incidents(connection, only_open=True) if one.incident_id in holders)
-        return frozenset(other.incident_id for other in others if gives_way(connection, other))
+        known = {one.incident_id: one for one in read_incidents(connection, only_open=True)}
+    incident = known.get(holder.incident_id)
+    ends = incident is not None and incident.state != "escalated" and incident.stopped_at is None
+    return told(holder, dataset, window) if ends else None
 
 
 def still_to_repair(
@@ -77,13 +95,22 @@ def still_to_repair(
             if other.incident_id != incident_id
             and other.state in STILL_TO_REPAIR
             and other.stopped_at is None
-            and other.cause not in WATCHED_CAUSES
-            and overlap(looked_for, _to_repair(connection, catalog, other))
+            and overlap(looked_for, to_repair(connection, catalog, other))
         ]
     for other in others:
         if goes_first(control, warehouse, other) is None:
             return f"{other.incident_id}, {other.state.replace('_', ' ')}, has yet to put something right there"
     return None
+
+
+def to_repair(connection: Connection, catalog: Catalog, incident: Incident) -> list[Place]:
+    """Return the windows that an incident repairs; before it is scoped, all that it may turn out to be about."""
+    if strategy_of(incident.cause, incident.type) in ("watch", "catch_up"):  # it lasts, and repairs nothing
+        return []
+    scope = latest_finding(connection, incident.incident_id, "scope", Scope)
+    if scope is not None and scope.revision == incident.revision:
+        return [(one.dataset, one.window) for one in (*scope.suspects, *scope.rebuild, *scope.downstream)]
+    return [(dataset, incident.window or catalog.whole) for dataset in incident.datasets]
 
 
 def gives_way(connection: Connection, incident: Incident) -> bool:
@@ -93,19 +120,22 @@ def gives_way(connection: Connection, incident: Incident) -> bool:
     proof = latest_finding(connection, incident.incident_id, "proof", Proof)
     if proof is None or proof.revision != incident.revision or not proof.is_left_to_others:
         return False
-    # Escalated for something else since, it would be led past what a person has to decide.
-    states = [entry for entry in read_timeline(connection, incident.incident_id) if entry.state_to is not None]
-    return "verifying" in (states[-1].state_from, states[-1].state_to)
+    last = [entry for entry in read_timeline(connection, incident.incident_id) if entry.state_to is not None][-1]
+    if incident.state == "escalated":
+        # For something else, it would be taken from the person who has to decide.
+        return bool(last.detail.get(LEFT_TO_OTHERS))
+    return proof.as_of >= last.at
 
 
-def _to_repair(connection: Connection, catalog: Catalog, incident: Incident) -> list[Place]:
-    """Return the windows that an incident will repair; before it is scoped, all that it may turn out to be about."""
-    scope = latest_finding(connection, incident.incident_id, "scope", Scope)
-    if scope is not None and scope.revision == incident.revision:
-        return [(one.dataset, one.window) for one in (*scope.suspects, *scope.rebuild, *scope.downstream)]
-    return [(dataset, incident.window or catalog.whole) for dataset in incident.datasets]
+def _giving_way(control: Engine, incident_id: str, holds: Iterable[Hold]) -> frozenset[str]:
+    holders = {hold.incident_id for hold in holds} - {incident_id}
+    if not holders:
+        return frozenset()
+    with available("control database"), control.connect() as connection:
+        others = (one for one in read_incidents(connection, only_open=True) if one.incident_id in holders)
+        return frozenset(other.incident_id for other in others if gives_way(connection, other))
 
 
-def _holds(warehouse: Engine, places: Iterable[Place]) -> list[tuple[Place, list[Hold]]]:
+def _held(warehouse: Engine, places: Iterable[Place]) -> list[tuple[Place, list[Hold]]]:
     with available("warehouse"), warehouse.connect() as connection:
         return [(place, overlapping_holds(connection, *place)) for place in joined(places)]

@@ -63,7 +63,7 @@ def test_the_system_alone_closes_an_incident_and_never_past_an_approval() -> Non
     assert reachable("detected", ("system",)) == set(STATES) - {"reviewed"}
     # What waits for approval is not recovered before a person has said so, nor does it get around that.
     assert successors("awaiting_approval", "system") == ("detected", "escalated")
-    # Proved again, and only where it had come to its proof: `have_proved_again` looks at that.
+    # Proved again, and only where it had come to its proof: `prove_again` looks at that.
     assert successors("escalated", "system") == ("verifying",)
 
 

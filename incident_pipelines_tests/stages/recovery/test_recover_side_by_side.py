@@ -12,7 +12,8 @@ from incident_pipelines.core.windows import HOUR, TimeWindow
 from incident_pipelines.stages.incidents import by_hand
 from incident_pipelines.stages.recovery.windows_held import goes_first
 from incident_pipelines_tests.conftest import Databases
-from incident_pipelines_tests.stages.recovery_shop import NOW, START, WITH_SENT_AND_TOLD, Shop, open_shop
+from incident_pipelines_tests.stages.recovery_shop import NOW, RUN, START, WITH_SENT_AND_TOLD, Shop, open_shop
+from incident_pipelines_tests.stepped_lander import Died, dies_at
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -40,7 +41,7 @@ def first(shop: Shop) -> str:
 
 def assert_both_are_over(shop: Shop, first: str, second: str) -> None:
     assert shop.recover(second) == "recovered", shop.page(second).entries
-    assert shop.incident(first).state == "verifying"
+    assert shop.rows("SELECT DISTINCT incident_id FROM publication.holds WHERE kind = 'quarantine'") == [(first,)]
     assert shop.recover(first) == "recovered", shop.page(first).entries
     assert len(shop.raw()) == len(shop.sent)
     assert shop.rows("SELECT count(*) FROM publication.holds") == [(0,)]
@@ -59,6 +60,47 @@ def test_what_waits_for_rows_keeps_nobody_from_bringing_them_back(shop: Shop, to
         shop.recover(first)
     assert shop.incident(first).state == "verifying"
     assert_both_are_over(shop, first, second)
+
+
+@pytest.mark.parametrize("escalated", [True, False])
+@pytest.mark.parametrize("point", ["recover.replayed", "recover.verified"])
+def test_what_is_proved_while_the_other_publishes_waits(
+    shop: Shop, topic: str, first: str, point: str, escalated: bool
+) -> None:
+    if escalated:
+        assert shop.recover(first) == "escalated"
+    second = shop.lose(topic, LOST)
+    if not escalated:
+        with pytest.raises(WindowOwned):
+            shop.recover(first)
+    with dies_at(point), pytest.raises(Died):
+        shop.recover(second)
+    if escalated:
+        assert shop.recover(first) == "escalated"
+    else:
+        with pytest.raises(WindowOwned, match=f"orders .* being recovered by {second} "):
+            shop.recover(first)
+        assert shop.incident(first).state == "verifying"
+    assert_both_are_over(shop, first, second)
+
+
+def test_the_wait_is_told_once(shop: Shop, topic: str, first: str) -> None:
+    shop.lose(topic, LOST)
+    for _ in range(3):
+        with pytest.raises(WindowOwned):
+            shop.recover(first)
+    told = [entry.text for entry in shop.page(first).entries if "has yet to put" in entry.text]
+    assert len(told) == 1
+
+
+def test_what_was_escalated_for_something_else_stays_with_its_person(shop: Shop, topic: str, first: str) -> None:
+    second = shop.lose(topic, LOST)
+    with pytest.raises(WindowOwned):
+        shop.recover(first)
+    by_hand.escalate(shop.control, first, "verifying", "3 runs failed", RUN, NOW)
+    with pytest.raises(WindowOwned, match=f"orders .* by {first} "):
+        shop.recover(second)
+    assert shop.recover(first) == "escalated"
 
 
 def test_what_differs_still_is_left_to_a_person_and_not_proved_for_ever(shop: Shop, topic: str, first: str) -> None:
