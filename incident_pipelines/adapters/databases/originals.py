@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import msgspec
 import psycopg
 from psycopg.sql import SQL, Identifier
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, make_url
 
-from incident_pipelines.adapters.databases.reviewed_sql import FETCHED_ROWS, read_snapshot, stream_rows
+from incident_pipelines.adapters.databases.reviewed_sql import FETCHED_ROWS, bind, read_snapshot, stream_rows
 from incident_pipelines.core.recovery.declaration import EXTRACT_COLUMNS
 
 Original = tuple[str, int | None, bytes | None, bytes | None]
@@ -38,7 +39,7 @@ def stream_originals(url: str, source: str, statement: str, values: Mapping[str,
             yield from _postgres(connection, statement, values)
         return
     for event_id, event_time, key, value in stream_rows(url, source, statement, values, EXTRACT_COLUMNS):
-        yield str(event_id), milliseconds(event_time), _bytes(key), _bytes(value)
+        yield str(event_id), milliseconds(event_time), as_bytes(key), as_bytes(value)
 
 
 def milliseconds(instant: Any) -> int | None:
@@ -49,9 +50,22 @@ def milliseconds(instant: Any) -> int | None:
     return int(aware.timestamp() * 1000)
 
 
+def as_bytes(value: Any) -> bytes | None:
+    """Return a column's value as a message has it: bytes as they are, documents as JSON, anything else as its text."""
+    match value:
+        case None | bytes():
+            return value
+        case bytearray() | memoryview():
+            return bytes(value)
+        case dict() | list():
+            return msgspec.json.encode(value)
+        case _:
+            return str(value).encode()
+
+
 def _postgres(connection: Connection, statement: str, values: Mapping[str, Any]) -> Iterator[Original]:
-    compiled = text(statement).compile(dialect=connection.dialect)
-    used = {name: value for name, value in values.items() if name in compiled.params}
+    bound, used = bind(statement, values)
+    compiled = bound.compile(dialect=connection.dialect)
     originals = SQL("FROM (\n{statement}\n) AS originals").format(statement=SQL(cast("Any", str(compiled))))
     driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
     with driver.cursor() as cursor:
@@ -78,9 +92,3 @@ def _converted(name: str, kind: int) -> Any:
             return column
         case _:
             return SQL("convert_to(CAST({} AS text), 'UTF8')").format(column)
-
-
-def _bytes(value: Any) -> bytes | None:
-    if value is None or isinstance(value, bytes):
-        return value
-    return bytes(value) if isinstance(value, bytearray | memoryview) else str(value).encode()

@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, RowMapping, create_engine, make_url, text
+from sqlalchemy import Connection, RowMapping, TextClause, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from incident_pipelines.adapters.databases.postgres import available
@@ -45,8 +45,7 @@ def read_rows(
     Raises:
         SourceUnavailable: the source does not answer, not in time, or not to this statement.
     """
-    bound = text(statement)
-    used = {name: value for name, value in values.items() if name in bound.compile().params}
+    bound, used = bind(statement, values)
     with read_snapshot(url, source, timeout_seconds) as connection:
         return list(connection.execute(bound, used).mappings())
 
@@ -68,8 +67,7 @@ def stream_rows(
     Raises:
         SourceUnavailable: as `read_rows`.
     """
-    bound = text(statement)
-    used = {name: value for name, value in values.items() if name in bound.compile().params}
+    bound, used = bind(statement, values)
     with read_snapshot(url, source, timeout_seconds) as connection:
         result = connection.execution_options(stream_results=True, max_row_buffer=FETCHED_ROWS).execute(bound, used)
         chosen = itemgetter(*map(list(result.keys()).index, columns))
@@ -87,6 +85,13 @@ def read_item_totals(url: str, source: str, statement: str, values: Mapping[str,
         SourceUnavailable: as `read_rows`.
     """
     return read_rows(url, source, _TOTALS.format(statement=statement.strip().rstrip(";")), values)
+
+
+def bind(statement: str, values: Mapping[str, Any]) -> tuple[TextClause, dict[str, Any]]:
+    """Return a statement and those of the values that it has binds for."""
+    bound = text(statement)
+    wanted = bound.compile().params
+    return bound, {name: value for name, value in values.items() if name in wanted}
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
+from incident_pipelines.adapters.databases.originals import as_bytes
 from incident_pipelines.adapters.databases.postgres import reading_url
 from incident_pipelines.adapters.databases.reviewed_sql import read_rows
 from incident_pipelines.core.contracts.decoder import row_key
@@ -57,25 +56,13 @@ def messages_of(correction: Correction, contract: Landed, rows: Sequence[Mapping
         return [(None, write([row.get(name) for name in names])[1]) for row in rows]
     found: list[Message] = []
     for number, row in enumerate(rows, start=1):
-        value = _bytes(row["value"])
+        value = as_bytes(row["value"])
         if value is None:
             raise CorrectionRefused(f"{correction.file}: row {number} has no value")
-        found.append((_bytes(row.get("key")), value))
+        found.append((as_bytes(row.get("key")), value))
     return found
 
 
 def keys_of(contract: Landed, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the primary key of each row as the log writes it."""
     return [row_key([row[name] for name in contract.primary_key]) for row in rows]
-
-
-def _bytes(value: Any) -> bytes | None:
-    match value:
-        case None | bytes():
-            return value
-        case bytearray() | memoryview():
-            return bytes(value)
-        case dict() | list():
-            return msgspec.json.encode(value)
-        case _:
-            return str(value).encode()

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping
 
 from incident_pipelines.adapters.databases.statements import query
-from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry
+from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry, entry_of_state
 from incident_pipelines.core.errors import IncidentConflict, UnknownIncident
 from incident_pipelines.core.incidents.incident import Actor, Incident, RaisedSignal, State
 from incident_pipelines.core.incidents.transitions import check_transition, party
@@ -110,7 +110,14 @@ def change_state(
         raise IncidentConflict(
             f"{incident_id} has grown to revision {seen.revision} since {revision} was looked at; scope it again"
         )
-    check_transition(incident_id, expected, target, party(actor.kind), stopped=seen.stopped_at is not None)
+    check_transition(
+        incident_id,
+        expected,
+        target,
+        party(actor.kind),
+        stopped=seen.stopped_at is not None,
+        escalated_from=entry_of_state(connection, incident_id).state_from if expected == "escalated" else None,
+    )
     values = {
         "incident_id": incident_id,
         "expected": expected,

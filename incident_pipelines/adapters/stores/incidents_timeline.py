@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from incident_pipelines.adapters.databases.statements import query
 from incident_pipelines.core.errors import UnknownIncident
@@ -67,26 +67,27 @@ def append_entry(connection: Connection, incident_id: str, new: NewEntry) -> Ent
     return entry
 
 
-def entry_of_state(connection: Connection, incident_id: str) -> int:
-    """Return the number of the entry that led an incident to the state it is in."""
-    return int(connection.execute(query("entry_of_state"), {"incident_id": incident_id}).scalar_one())
+def entry_of_state(connection: Connection, incident_id: str) -> Entry:
+    """Return the entry that led an incident to the state it is in."""
+    return _entry(connection.execute(query("entry_of_state"), {"incident_id": incident_id}).one())
 
 
 def read_timeline(connection: Connection, incident_id: str) -> list[Entry]:
     """Return the entries of a timeline in their order."""
-    return [
-        Entry(
-            row.entry,
-            row.at.astimezone(UTC),
-            row.kind,
-            row.actor_kind,
-            row.actor,
-            row.text,
-            row.state_from,
-            row.state_to,
-            row.detail,
-            row.previous_hash,
-            row.hash,
-        )
-        for row in connection.execute(query("read_timeline"), {"incident_id": incident_id})
-    ]
+    return [_entry(row) for row in connection.execute(query("read_timeline"), {"incident_id": incident_id})]
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
+        row.entry,
+        row.at.astimezone(UTC),
+        row.kind,
+        row.actor_kind,
+        row.actor,
+        row.text,
+        row.state_from,
+        row.state_to,
+        row.detail,
+        row.previous_hash,
+        row.hash,
+    )

@@ -22,9 +22,10 @@ _SYSTEM: Mapping[State, tuple[State, ...]] = {
     "recovered": ("detected", "resolved", "escalated"),
     "resolved": (),
     "reviewed": (),
-    # One that was escalated out of there, once another incident has brought back the rows that differed.
-    "escalated": ("verifying",),
+    "escalated": (),
 }
+_PROVED_AGAIN: tuple[State, ...] = ("verifying",)
+"""Where the system may lead what was escalated from there: no way around what a person has to decide."""
 _PERSON: Mapping[State, tuple[State, ...]] = {
     **{state: ("resolved",) for state in STATES if state not in CLOSED},
     "awaiting_approval": ("planned", "resolved"),
@@ -47,22 +48,38 @@ def party(kind: ActorKind) -> Party:
     return "person" if kind == "person" else "system"
 
 
-def successors(state: State, who: Party) -> tuple[State, ...]:
-    """Return the states that a person or the system may lead an incident to."""
+def successors(state: State, who: Party, escalated_from: State | None = None) -> tuple[State, ...]:
+    """Return the states that a person or the system may lead an incident to.
+
+    Args:
+        escalated_from: state that an escalated incident was in before.
+    """
+    if state == "escalated" and who == "system" and escalated_from in _PROVED_AGAIN:
+        return _PROVED_AGAIN
     return _PERSON.get(state, ()) if who == "person" else _SYSTEM[state]
 
 
-def check_transition(incident_id: str, state: State, target: State, who: Party, *, stopped: bool = False) -> None:
+def check_transition(
+    incident_id: str,
+    state: State,
+    target: State,
+    who: Party,
+    *,
+    stopped: bool = False,
+    escalated_from: State | None = None,
+) -> None:
     """Check that a change of state is legal.
 
     Args:
         stopped: a person has forbidden the system to act; new damage is still taken notice of (`detected`).
+        escalated_from: as of `successors`.
 
     Raises:
         IllegalTransition: it is not; the message says what would be.
     """
-    if target not in successors(state, who):
-        allowed = ", ".join(successors(state, who)) or "nothing"
+    legal = successors(state, who, escalated_from)
+    if target not in legal:
+        allowed = ", ".join(legal) or "nothing"
         raise IllegalTransition(
             f"{incident_id} is {state}; {'a person' if who == 'person' else 'the system'} may lead it to {allowed}, "
             f"not to {target}"

@@ -239,7 +239,7 @@ def open_incidents(control: Engine) -> list[OpenIncident]:
     with _changing(control) as connection:
         return [
             OpenIncident(
-                one, tuple(signals_of(connection, one.incident_id)), entry_of_state(connection, one.incident_id)
+                one, tuple(signals_of(connection, one.incident_id)), entry_of_state(connection, one.incident_id).number
             )
             for one in read_incidents(connection, only_open=True)
         ]

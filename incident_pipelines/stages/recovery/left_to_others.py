@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.stores.incidents import change_state, lately_open_incidents
 from incident_pipelines.adapters.stores.incidents_findings import latest_finding
-from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry, read_timeline
+from incident_pipelines.adapters.stores.incidents_timeline import NewEntry, append_entry, entry_of_state, read_timeline
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.errors import WindowOwned
 from incident_pipelines.core.incidents.holds import Place, overlap
@@ -54,7 +54,7 @@ def prove_again(control: Engine, catalog: Catalog, incident: Incident, actor: Ac
         proof = latest_finding(connection, incident.incident_id, "proof", Proof)
         assert proof is not None
         places = _places_that_differ(catalog, proof)
-        since = [one.at for one in read_timeline(connection, incident.incident_id) if one.state_to == "escalated"][-1]
+        since = entry_of_state(connection, incident.incident_id).at
         for other in lately_open_incidents(connection, since):
             if (
                 other.incident_id != incident.incident_id

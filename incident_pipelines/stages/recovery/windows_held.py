@@ -8,7 +8,7 @@ from incident_pipelines.adapters.databases.postgres import available
 from incident_pipelines.adapters.stores.holds import number_of, overlapping_holds
 from incident_pipelines.adapters.stores.incidents import read_incidents
 from incident_pipelines.adapters.stores.incidents_findings import latest_finding
-from incident_pipelines.adapters.stores.incidents_timeline import read_timeline
+from incident_pipelines.adapters.stores.incidents_timeline import entry_of_state
 from incident_pipelines.adapters.stores.incidents_work import latest_plan
 from incident_pipelines.core.catalog import Catalog
 from incident_pipelines.core.incidents.holds import Hold, Place, in_the_way, joined, overlap, publisher_of, told
@@ -70,9 +70,10 @@ def held_by_another(control: Engine, warehouse: Engine, incident_id: str, place:
     if holder is None or holder.incident_id == incident_id:
         return None
     with available("control database"), control.connect() as connection:
-        known = {one.incident_id: one for one in read_incidents(connection, only_open=True)}
-    incident = known.get(holder.incident_id)
-    ends = incident is not None and incident.state != "escalated" and incident.stopped_at is None
+        ends = any(
+            one.incident_id == holder.incident_id and one.state != "escalated" and one.stopped_at is None
+            for one in read_incidents(connection, only_open=True)
+        )
     return told(holder, dataset, window) if ends else None
 
 
@@ -117,14 +118,14 @@ def gives_way(connection: Connection, incident: Incident) -> bool:
     """Whether an incident has done all that it can, and what differs in its windows is for others to bring back."""
     if incident.state not in ("verifying", "escalated") or incident.stopped_at is not None:
         return False
+    last = entry_of_state(connection, incident.incident_id)
+    # Escalated for something else, it would be taken from the person who has to decide.
+    if incident.state == "escalated" and not last.detail.get(LEFT_TO_OTHERS):
+        return False
     proof = latest_finding(connection, incident.incident_id, "proof", Proof)
     if proof is None or proof.revision != incident.revision or not proof.is_left_to_others:
         return False
-    last = [entry for entry in read_timeline(connection, incident.incident_id) if entry.state_to is not None][-1]
-    if incident.state == "escalated":
-        # For something else, it would be taken from the person who has to decide.
-        return bool(last.detail.get(LEFT_TO_OTHERS))
-    return proof.as_of >= last.at
+    return incident.state == "escalated" or proof.as_of >= last.at
 
 
 def _giving_way(control: Engine, incident_id: str, holds: Iterable[Hold]) -> frozenset[str]:

@@ -1,10 +1,12 @@
 """Originals come out of any database as they were put in, whatever types their columns have."""
 
+import json
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from incident_pipelines.adapters.databases import originals
 from incident_pipelines.adapters.databases.originals import stream_originals
@@ -87,3 +89,13 @@ def test_another_database_gives_the_same(tmp_path: Path) -> None:
     statement = "SELECT value, key, event_id, NULL AS event_time FROM kept ORDER BY event_id"
     found = list(stream_originals(f"sqlite:///{tmp_path / 'shop.db'}", "shop", statement, {}))
     assert found == [("e", None, b"k", VALUE.encode()), ("f", None, None, None)]
+
+
+@pytest.mark.stack
+def test_another_driver_of_postgresql_gives_documents_as_json(own_databases: Databases) -> None:
+    url = make_url(own_databases.url("app")).set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+    statement = f"SELECT 1 AS event_id, NULL AS event_time, 2 AS key, CAST('{VALUE}' AS json) AS value"
+    ((event_id, at, key, value),) = stream_originals(url, "shop", statement, {})
+    assert (event_id, at, key) == ("1", None, b"2")
+    assert value is not None
+    assert json.loads(value) == json.loads(VALUE)

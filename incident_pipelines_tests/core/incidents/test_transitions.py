@@ -27,7 +27,7 @@ verifying          s . . s . . . . s p . s
 recovered          s . . . . . . . . b . s
 resolved           . . . . . . . . . . p .
 reviewed           . . . . . . . . . . . .
-escalated          p . . . . . . s . p . .
+escalated          p . . . . . . . . p . .
 """
 MAY: dict[Party, str] = {"system": "sb", "person": "pb"}
 EXPECTED = {
@@ -62,9 +62,20 @@ def test_a_stopped_incident_is_a_persons_alone_but_new_damage_is_noticed() -> No
 def test_the_system_alone_closes_an_incident_and_never_past_an_approval() -> None:
     assert reachable("detected", ("system",)) == set(STATES) - {"reviewed"}
     # What waits for approval is not recovered before a person has said so, nor does it get around that.
-    assert successors("awaiting_approval", "system") == ("detected", "escalated")
-    # Proved again, and only where it had come to its proof: `prove_again` looks at that.
-    assert successors("escalated", "system") == ("verifying",)
+    assert reachable("awaiting_approval", ("system",), without="detected") == {"awaiting_approval", "escalated"}
+    assert reachable("escalated", ("system",)) == {"escalated"}
+
+
+def test_what_came_to_its_proof_before_it_was_escalated_may_be_proved_again_by_the_system() -> None:
+    for state, target in itertools.product(STATES, STATES):
+        if (state, target) == ("verifying", "verifying"):
+            check_transition("INC-1", "escalated", target, "system", escalated_from=state)
+            with pytest.raises(IllegalTransition, match="incident resume INC-1"):
+                check_transition("INC-1", "escalated", target, "system", stopped=True, escalated_from=state)
+        else:
+            with pytest.raises(IllegalTransition, match="INC-1 is escalated"):
+                check_transition("INC-1", "escalated", target, "system", escalated_from=state)
+        assert successors("escalated", "person", state) == ("detected", "resolved")
 
 
 def test_a_person_can_end_any_incident_and_nothing_ended_begins_again() -> None:

@@ -120,4 +120,3 @@ def test_what_a_person_has_stopped_gives_way_to_nobody(shop: Shop, topic: str, f
     told = goes_first(shop.control, shop.warehouse, shop.incident(second))
     assert told is not None
     assert f"quarantined by {first} " in told
-    by_hand.resume(shop.control, first, Actor("person", "ann"), NOW)
